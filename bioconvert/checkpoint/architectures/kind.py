@@ -1,0 +1,36 @@
+"""What every kind of architecture offers: building a model by name, and naming a model it may have built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Args = Mapping[str, Any]
+Candidate = tuple[str, dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One place where models come from.
+
+    Args:
+        name: as in ``--arch NAME:…`` and in manifests.
+        package: what must be installed for it; empty where nothing must.
+        build: ``build(name, args) -> module`` with fresh weights; never downloads. Raises
+            ``ArchitectureError`` where the name is unknown, and whatever the builder raises.
+        candidates: ``candidates(model) -> (name, args), …`` by which the model may have been built; each is
+            verified by the caller. May raise anything.
+        vet: ``vet(name)`` raises ``ArchitectureError`` if a file's word alone must not make us call it.
+        class_option: the argument that sets the number of classes.
+    """
+
+    name: str
+    package: str
+    build: Callable[[str, Args], nn.Module]
+    candidates: Callable[[nn.Module], Iterator[Candidate]]
+    vet: Callable[[str], None] = lambda name: None  # noqa: ARG005 - most kinds name nothing but models
+    class_option: str = "num_classes"

@@ -1,0 +1,85 @@
+"""Models of transformers, by class name and configuration."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import nn
+
+from bioconvert.checkpoint.architectures.kind import Args, Candidate, Kind
+from bioconvert.checkpoint.torchvision_ops import import_with_torchvision
+from bioconvert.core.classes import import_class, qualified_name
+from bioconvert.core.errors import ArchitectureError
+from bioconvert.core.suggest import hint
+from bioconvert.graph.classes import original_class
+
+
+def _build(name: str, args: Args) -> nn.Module:
+    transformers = import_with_torchvision("transformers")
+    cls = _class(transformers, name)
+    config = dict(args)
+    model_type = config.pop("model_type", None)
+    if getattr(cls, "config_class", None) is not None and cls.config_class.model_type == model_type:
+        built = cls.config_class.from_dict(config)
+    elif model_type in transformers.CONFIG_MAPPING:
+        built = transformers.CONFIG_MAPPING[model_type].from_dict(config)
+    else:
+        known = transformers.CONFIG_MAPPING.keys()
+        raise ArchitectureError(
+            f"transformers knows no model type {model_type!r}. {hint(str(model_type), known)}"
+        )
+    if getattr(built, "use_pretrained_backbone", False):
+        built.use_pretrained_backbone = False  # it would be downloaded, and its weights are in the checkpoint
+    model: nn.Module = cls(built)
+    return model
+
+
+def _class(transformers: Any, name: str) -> Any:
+    """Find the model class: one of transformers by its short name, another by its full one."""
+    found: Any = import_class(name) if "." in name else getattr(transformers, name, None)
+    if not isinstance(found, type) or not issubclass(found, transformers.PreTrainedModel):
+        models = [each for each in dir(transformers) if each.endswith("Model") or "For" in each]
+        raise ArchitectureError(f"transformers has no model class named {name!r}. {hint(name, models)}")
+    return found
+
+
+def _candidates(model: nn.Module) -> Iterator[Candidate]:
+    transformers = sys.modules.get("transformers")
+    if transformers is None or not isinstance(model, transformers.PreTrainedModel):
+        return
+    cls = original_class(model)
+    ours = getattr(transformers, cls.__name__, None) is cls
+    yield cls.__name__ if ours else qualified_name(cls), _config_of(model)
+
+
+def _config_of(model: Any) -> dict[str, Any]:
+    config = _without_origin(json.loads(model.config.to_json_string(use_diff=False)))
+    attention = getattr(model.config, "_attn_implementation", None)
+    return {**config, "attn_implementation": attention} if isinstance(attention, str) else config
+
+
+def from_config(config: Mapping[str, Any]) -> Candidate:
+    """Take a ``config.json`` of transformers for class name and configuration.
+
+    Raises:
+        ArchitectureError: it names no class.
+    """
+    names = config.get("architectures")
+    if not isinstance(names, list) or not names or not isinstance(names[0], str):
+        raise ArchitectureError(
+            "the config must name the model's class under 'architectures', such as GPT2LMHeadModel"
+        )
+    return names[0], _without_origin(config)
+
+
+def _without_origin(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what depends on where the configuration was loaded from, and by which version."""
+    return {
+        key: value for key, value in config.items() if key not in {"_name_or_path", "transformers_version"}
+    }
+
+
+TRANSFORMERS = Kind("transformers", "transformers", _build, _candidates, class_option="num_labels")

@@ -1,0 +1,109 @@
+"""Torch's pickles, zip and legacy, loaded without running anything that they ask for."""
+
+from __future__ import annotations
+
+import pickle
+import pickletools
+import re
+import warnings
+import zipfile
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+
+from bioconvert.checkpoint.regular_files import open_regular
+from bioconvert.checkpoint.sniff import FileFormat
+from bioconvert.checkpoint.zip_archive import check_zip
+from bioconvert.core.errors import BioconvertError, CorruptFileError, UnsafeFileError
+
+_GLOBAL = re.compile(r"GLOBAL (\S+)")
+_PLAIN_MODULES = (
+    "torch",
+    "collections",
+    "torch._utils",
+    "torch.storage",
+    "torch._tensor",
+    "torch.nn.parameter",
+)
+_SHOWN = 5
+
+
+def load_pickled(path: Path, file_format: FileFormat) -> object:
+    """Load what torch.save wrote, tensors and plain containers only.
+
+    Raises:
+        UnsafeFileError: it asks for a class or function, which is named; nothing was called.
+        CorruptFileError: truncated or damaged.
+        CheckpointError: a zip file of another kind.
+    """
+    with open_regular(path) as handle:
+        if file_format == "torch zip":
+            check_zip(handle, path)
+        handle.seek(0)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return torch.load(handle, map_location="cpu", weights_only=True, mmap=False)
+        except BioconvertError:
+            raise
+        except pickle.UnpicklingError as error:
+            raise _refusal(handle, path, file_format, str(error)) from None
+        except MemoryError:
+            raise UnsafeFileError(f"{path}: asks for more memory than there is") from None
+        except Exception as error:  # noqa: BLE001 - torch's unpickler fails in any way on damaged bytes
+            raise _damage(path, error) from None
+
+
+def _damage(path: Path, error: Exception) -> BioconvertError:
+    reason = (str(error).splitlines() or [""])[0][:160]
+    if "allocate memory" in reason:
+        return UnsafeFileError(f"{path}: asks for more memory than there is ({reason})")
+    return CorruptFileError(
+        f"{path}: can't be read to its end ({type(error).__name__}: {reason}); it is damaged"
+    )
+
+
+def _refusal(handle: BinaryIO, path: Path, file_format: FileFormat, message: str) -> BioconvertError:
+    """Say what a refused pickle wanted, in our own words: torch's advise to run it."""
+    found, whole = _globals_in(handle, file_format)
+    named = _GLOBAL.search(message)
+    if named is not None and named[1] in found:
+        wanted = [named[1]]
+    elif not whole:
+        return CorruptFileError(f"{path}: the pickle is cut short or damaged; copy or download it again")
+    else:
+        wanted = [name for name in found if name.rpartition(".")[0] not in _PLAIN_MODULES]
+    names = ", ".join(wanted[:_SHOWN]) or "objects that torch.save doesn't write"
+    return UnsafeFileError(
+        f"{path}: would run code when loaded: its pickle wants {names}. Nothing was run. "
+        "Where the file was made, save model.state_dict() with safetensors instead"
+    )
+
+
+def _globals_in(handle: BinaryIO, file_format: FileFormat) -> tuple[list[str], bool]:
+    """Name the classes and functions that a pickle's opcodes refer to, and say whether it is whole."""
+    handle.seek(0)
+    if file_format == "torch legacy":
+        return _scan(handle, pickles=5)
+    with zipfile.ZipFile(handle) as archive:
+        name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
+        with archive.open(name) as content:
+            return _scan(content, pickles=1)  # type: ignore[arg-type]
+
+
+def _scan(stream: BinaryIO, pickles: int) -> tuple[list[str], bool]:
+    found: dict[str, None] = {}
+    try:
+        for _ in range(pickles):
+            texts: list[str] = []
+            for opcode, argument, _ in pickletools.genops(stream):
+                if opcode.name in {"GLOBAL", "INST"}:
+                    found[str(argument).replace(" ", ".")] = None
+                elif opcode.name == "STACK_GLOBAL":
+                    found[".".join(texts[-2:])] = None
+                elif isinstance(argument, str):
+                    texts.append(argument)
+    except (ValueError, EOFError, IndexError, OverflowError):
+        return list(found), False
+    return list(found), True

@@ -1,0 +1,115 @@
+"""A model in memory → an output folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from bioconvert.checkpoint.architecture import Architecture, parse_arch
+from bioconvert.checkpoint.identify import find_architecture
+from bioconvert.checkpoint.manifest import FORMAT_VERSION, Manifest
+from bioconvert.checkpoint.module_state import as_json, frozen_parameters, modes_of, split_state, with_aliases
+from bioconvert.checkpoint.output_folder import Content, write_folder
+from bioconvert.checkpoint.payloads import payloads_of
+from bioconvert.checkpoint.provenance import Origin, path_of, source_of
+from bioconvert.checkpoint.side_files import side_files
+from bioconvert.checkpoint.staging import check_target
+from bioconvert.checkpoint.ties import Ties, leaders, same_object, tie_groups
+from bioconvert.checkpoint.wrappers import bare
+from bioconvert.checkpoint.writing import SHARD_SIZE
+from bioconvert.core.errors import OptionError
+from bioconvert.surgery.records import added_tensors, describe, kept_originals
+from bioconvert.version import __version__
+
+
+def save_model(
+    model: nn.Module,
+    path: str | os.PathLike[str],
+    *,
+    arch: str | None = None,
+    arch_args: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    source: Origin | None = None,
+    shard_size: int = SHARD_SIZE,
+) -> Path:
+    """Write a model, converted or not, to a folder from which :func:`load_model` rebuilds it.
+
+    The folder holds ``model.safetensors`` (or shards and an index), ``bioconvert.json``, the original values
+    of what conversion overwrote, and the files that lay beside the weights of the source. It appears complete
+    or not at all. The same model gives the same bytes. Non-persistent buffers are not saved.
+
+    Args:
+        model: any module; a data-parallel or compiled wrapper is taken off.
+        path: the folder to write.
+        arch: where the base model comes from, as ``timm:NAME``, ``torchvision:NAME``, ``hf:CONFIG`` or
+            ``package.module:callable``; found out by itself where that is certain.
+        arch_args: its arguments.
+        overwrite: whether a folder that isn't empty may be replaced.
+        source: what was converted, for the record and for the files beside the weights.
+        shard_size: bytes of tensors that one file may hold.
+
+    Returns:
+        The folder.
+
+    Raises:
+        TargetError: the folder is in use or can't be written.
+        CheckpointError: a tensor has no values (meta device), or is of a kind that no file can hold.
+        ArchitectureError: ``arch`` is of no known form.
+        OptionError: ``arch_args`` without ``arch``.
+    """
+    target, model = Path(path), bare(model)
+    check_target(target, overwrite=overwrite)
+    architecture = _architecture(model, arch, arch_args)
+    tensors, others = split_state(model)
+    ties = tie_groups(tensors, same_object)
+    aliases = leaders(ties)
+    content = Content(
+        payloads_of({name: tensor for name, tensor in tensors.items() if name not in aliases}),
+        payloads_of(kept_originals(model)),
+        _files_beside(source),
+        shard_size,
+    )
+    manifest = _manifest(model, ties, architecture).model_copy(
+        update={"extra_state": others, "source": None if source is None else source_of(source, tensors)}
+    )
+    write_folder(target, content, manifest, overwrite=overwrite)
+    return target
+
+
+def _architecture(
+    model: nn.Module, arch: str | None, arch_args: Mapping[str, Any] | None
+) -> Architecture | None:
+    if arch is not None:
+        return parse_arch(arch, arch_args)
+    if arch_args:
+        raise OptionError("arch_args must come with arch, which says what they are arguments of")
+    return find_architecture(model)
+
+
+def _files_beside(source: Origin | None) -> tuple[Path, ...]:
+    if source is None or not path_of(source).is_dir():
+        return ()
+    return side_files(path_of(source))
+
+
+def _manifest(model: nn.Module, ties: Ties, architecture: Architecture | None) -> Manifest:
+    conversion = as_json(describe(model), "the record of the conversion")
+    return Manifest(
+        format_version=FORMAT_VERSION,
+        tool={"bioconvert": __version__, "torch": str(torch.__version__)},
+        source=None,
+        rules=conversion["rules"],
+        conversion=conversion if conversion["modules"] else None,
+        architecture=None if architecture is None else architecture.to_dict(),
+        ties=ties,
+        added=tuple(sorted(with_aliases(added_tensors(model), ties))),
+        frozen=frozen_parameters(model),
+        modes=modes_of(model),
+        tensors={},
+        files={},
+    )

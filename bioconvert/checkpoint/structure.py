@@ -1,0 +1,133 @@
+"""Whether two models are built the same, one of them seen as it was before any conversion.
+
+Equal are: the modules by path, with their classes, printed options and sharing; the names, shapes and kinds
+of their own tensors; and the plain values and functions among their attributes, which a forward may read.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
+
+from bioconvert.core.classes import qualified_name
+from bioconvert.graph.classes import original_class
+from bioconvert.surgery.steps import steps_of
+
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, type)
+_OWN_FIELDS = frozenset(vars(nn.Module())) | {"forward"}
+_BOOKKEEPING = {"_model_args", "pretrained_cfg", "default_cfg"}
+"""What timm notes about how a model was made; a head that was exchanged since is not noted there."""
+_Tensors = dict[str, tuple[str, torch.Size | None, bool | None]]
+
+
+def difference(model: nn.Module, base: nn.Module) -> str | None:
+    """Say in what a model, before its conversion, differs from a base model; ``None`` where it doesn't.
+
+    Args:
+        model: the model, converted or not.
+        base: a freshly built model, on any device.
+    """
+    ours, theirs = _modules(model), _modules(base)
+    if list(ours) != list(theirs):
+        odd = sorted(set(ours) ^ set(theirs))
+        return f"the modules differ, at {odd[0]!r}" if odd else "the modules are in another order"
+    if _sharing(ours) != _sharing(theirs):
+        return "other modules are shared"
+    for path, module in ours.items():
+        reason = _module_difference(module, theirs[path])
+        if reason is not None:
+            return f"{path or 'the model'}: {reason}"
+    return None
+
+
+def _modules(model: nn.Module) -> dict[str, nn.Module]:
+    return dict(model.named_modules(remove_duplicate=False))
+
+
+def _sharing(modules: Mapping[str, nn.Module]) -> list[str]:
+    first: dict[int, str] = {}
+    return [first.setdefault(id(module), path) for path, module in modules.items()]
+
+
+def _module_difference(module: nn.Module, base: nn.Module) -> str | None:
+    cls = original_class(module)
+    if cls is not type(base):
+        return f"is a {qualified_name(cls)}, not a {qualified_name(type(base))}"
+    if ("forward" in vars(module)) != ("forward" in vars(base)):
+        return "its forward is set on the instance"
+    if cls.extra_repr(module) != base.extra_repr():
+        return f"prints as {cls.extra_repr(module)!r}, not {base.extra_repr()!r}"
+    if _own_tensors(module) != _own_tensors(base):
+        return "has other parameters or buffers"
+    # A configuration says all of these about a model of transformers; some depend on how it was loaded.
+    return None if hasattr(base, "config_class") else _attribute_difference(module, base)
+
+
+def _own_tensors(module: nn.Module) -> _Tensors:
+    """Describe a module's own tensors as they were before its conversion; floating formats count as one."""
+    steps = steps_of(module)
+    added = {name for step in steps for name in step.added}
+    filled = {name for step in steps for name in step.filled}
+    found: _Tensors = {}
+    for kind, table in (("parameter", module._parameters), ("buffer", module._buffers)):
+        for name, tensor in table.items():
+            if name in filled:
+                found[name] = (kind, None, None)
+            elif name not in added:
+                described = None if tensor is None else _shape(tensor)
+                found[name] = (kind, described, None if tensor is None else tensor.is_floating_point())
+    for name in module._non_persistent_buffers_set - added:
+        found[name] = ("non-persistent buffer", *found[name][1:])
+    return found
+
+
+def _shape(tensor: torch.Tensor) -> torch.Size | None:
+    return None if isinstance(tensor, UninitializedTensorMixin) else tensor.shape
+
+
+def _attribute_difference(module: nn.Module, base: nn.Module) -> str | None:
+    ours, theirs = _attributes(module), _attributes(base)
+    for step in steps_of(module):
+        for name in step.attributes:
+            ours.pop(name, None)
+    for name in sorted(set(ours) | set(theirs)):
+        if name in theirs and name in ours:
+            differs = not _same(ours[name], theirs[name])
+        else:
+            # What only one of them has matters where it hides an attribute of the class.
+            differs = name in theirs or hasattr(type(base), name)
+        if differs:
+            return f"its attribute {name!r} differs"
+    return None
+
+
+def _attributes(module: nn.Module) -> dict[str, Any]:
+    """Give a module's attributes that are plain values, functions, or containers of these."""
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if name not in _OWN_FIELDS | _BOOKKEEPING and _is_plain(value)
+    }
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return all(_is_plain(item) for item in value)
+    if isinstance(value, dict):
+        return all(_is_plain(item) for pair in value.items() for item in pair)
+    return isinstance(value, (*_PLAIN, types.FunctionType, types.BuiltinFunctionType))
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
+        return len(one) == len(other) and all(_same(a, b) for a, b in zip(one, other, strict=True))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, types.FunctionType) and isinstance(other, types.FunctionType):
+        return one.__code__ is other.__code__
+    return type(one) is type(other) and bool(one == other)

@@ -1,0 +1,124 @@
+"""The zip archive that torch.save writes, judged before torch opens it.
+
+torch checks neither the checksums nor what the archive unpacks to; here every entry's CRC is verified, in
+blocks, and an archive that claims more than its own size is refused before anything is allocated.
+"""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+from pathlib import Path
+from typing import BinaryIO
+
+from bioconvert.checkpoint.regular_files import BLOCK, read_at, size_of
+from bioconvert.core.errors import CheckpointError, CorruptFileError, UnsafeFileError
+
+MAX_PICKLE = 64 << 20
+"""A state dict of 100,000 tensors takes about 15 MiB of pickle; what needs more is no checkpoint."""
+_MAX_DIRECTORY = 32 << 20
+_END = struct.Struct("<4s4H2LH")
+_END_MAGIC = b"PK\x05\x06"
+_MAX_COMMENT = 0xFFFF
+_END64_LOCATOR = struct.Struct("<4sLQL")
+_END64 = struct.Struct("<4sQ2H2L4Q")
+_IN_ZIP64 = 0xFFFFFFFF
+
+
+def check_zip(handle: BinaryIO, path: Path) -> None:
+    """Check that an open zip file is a sound checkpoint of torch.
+
+    Raises:
+        CorruptFileError: truncated, or an entry doesn't have the bytes that its checksum is of.
+        UnsafeFileError: it unpacks to more than its size, or lists an absurd number of entries.
+        CheckpointError: a TorchScript or exported program, or some other zip file.
+    """
+    size = size_of(handle)
+    if _directory_size(handle, path, size) > _MAX_DIRECTORY:
+        raise UnsafeFileError(f"{path}: lists an absurd number of entries; no checkpoint needs as many")
+    handle.seek(0)
+    try:
+        with zipfile.ZipFile(handle) as archive:
+            _check_entries(archive.infolist(), path, size)
+            for entry in archive.infolist():
+                _check_crc(archive, entry, path)
+    except (zipfile.BadZipFile, EOFError, struct.error, ValueError) as error:
+        raise CorruptFileError(
+            f"{path}: is a damaged zip archive ({error}); copy or download it again"
+        ) from None
+    except (NotImplementedError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: is a zip archive that torch.save didn't write ({error})") from None
+
+
+def _check_entries(entries: list[zipfile.ZipInfo], path: Path, size: int) -> None:
+    names = [entry.filename for entry in entries]
+    if len(set(names)) < len(names):
+        raise UnsafeFileError(
+            f"{path}: has two entries of the same name, which readers could take in two ways"
+        )
+    total = sum(entry.file_size for entry in entries)
+    if total > size:
+        raise UnsafeFileError(
+            f"{path}: has {size} bytes and unpacks to {total}; torch never compresses. "
+            "If you compressed it yourself, unpack it and save the result"
+        )
+    _check_kind({name.partition("/")[2] for name in names}, path)
+    for entry in entries:
+        if entry.filename.endswith("data.pkl") and entry.file_size > MAX_PICKLE:
+            raise UnsafeFileError(
+                f"{path}: its pickle has {entry.file_size} bytes; no checkpoint needs more than {MAX_PICKLE}"
+            )
+
+
+def _check_kind(names: set[str], path: Path) -> None:
+    if "constants.pkl" in names or any(name.startswith("code/") for name in names):
+        raise CheckpointError(
+            f"{path}: is a TorchScript program, not a checkpoint; save the state_dict() of its model instead"
+        )
+    if "archive_format" in names or any(name.startswith("models/") for name in names):
+        raise CheckpointError(
+            f"{path}: is an exported program, not a checkpoint; save the state_dict() of its model instead"
+        )
+    if "data.pkl" not in names:
+        raise CheckpointError(
+            f"{path}: is a zip archive, but none that torch.save wrote (it has no data.pkl)"
+        )
+
+
+def _check_crc(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> None:
+    length = 0
+    with archive.open(entry) as content:
+        while block := content.read(BLOCK):
+            length += len(block)
+    if length != entry.file_size:
+        raise CorruptFileError(f"{path}: entry {entry.filename!r} has {length} of {entry.file_size} bytes")
+
+
+def _directory_size(handle: BinaryIO, path: Path, size: int) -> int:
+    """Give the size in bytes of the list of entries at the end, which zipfile reads whole."""
+    length = min(size, _END.size + _MAX_COMMENT)
+    tail = bytearray(length)
+    read_at(handle, size - length, memoryview(tail))
+    at = tail.rfind(_END_MAGIC)
+    if at < 0 or at + _END.size > length:
+        raise CorruptFileError(
+            f"{path}: the zip archive has no end; it is cut short. Copy or download it again"
+        )
+    claimed = int(_END.unpack_from(tail, at)[5])
+    # zipfile prefers the 64-bit end wherever there is one, whatever the plain end says.
+    claimed64 = _directory_size64(handle, size - length + at)
+    return claimed if claimed64 is None else max(claimed64, 0 if claimed == _IN_ZIP64 else claimed)
+
+
+def _directory_size64(handle: BinaryIO, end: int) -> int | None:
+    """Read the same from the 64-bit end, whose locator stands right before the plain end, if there is one."""
+    if end < _END64_LOCATOR.size:
+        return None
+    locator = bytearray(_END64_LOCATOR.size)
+    read_at(handle, end - len(locator), memoryview(locator))
+    magic, _, offset, _ = _END64_LOCATOR.unpack(locator)
+    if magic != b"PK\x06\x07" or offset > end - _END64.size:
+        return None
+    record = bytearray(_END64.size)
+    read_at(handle, offset, memoryview(record))
+    return int(_END64.unpack(record)[8])

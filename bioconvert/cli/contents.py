@@ -1,0 +1,159 @@
+"""What a checkpoint holds, read from headers and the manifest where there are any."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bioconvert.report.summary import Line
+from bioconvert.report.tree import TensorLine
+
+if TYPE_CHECKING:
+    from bioconvert.checkpoint.layout import Layout
+    from bioconvert.checkpoint.manifest import Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """What a manifest says of how its folder came about.
+
+    Args:
+        source: name of the file or folder that was converted, if it came from one.
+        architecture: what the model is built from, if that is known.
+        rules: names of the rule sets.
+        changes: how many modules of which class became what.
+        tool: the versions that wrote it.
+    """
+
+    source: str | None
+    architecture: str | None
+    rules: tuple[str, ...]
+    changes: tuple[Line, ...]
+    tool: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a checkpoint holds.
+
+    Args:
+        path: what was given.
+        format: how it is laid out.
+        files: names of the files with tensors in them.
+        tensors: every tensor.
+        size: bytes that the tensors take.
+        conversion: what was converted, in a folder of ours.
+    """
+
+    path: Path
+    format: str
+    files: tuple[str, ...]
+    tensors: tuple[TensorLine, ...]
+    size: int
+    conversion: Conversion | None = None
+
+    @property
+    def values(self) -> int:
+        """Number of values in all tensors; a header doesn't tell parameters from buffers."""
+        return sum(prod(line.shape) for line in self.tensors)
+
+    @property
+    def dtypes(self) -> Mapping[str, int]:
+        """Number of tensors of each data type, the most frequent first."""
+        return dict(Counter(line.dtype for line in self.tensors).most_common())
+
+
+def read_contents(path: Path) -> Contents:
+    """Read the names, types and shapes of a checkpoint, and of a safetensors file nothing else.
+
+    Raises:
+        CheckpointError: it is unsafe, corrupt or no checkpoint.
+    """
+    from bioconvert.checkpoint.layout import MANIFEST, locate
+    from bioconvert.checkpoint.manifest import read_manifest
+    from bioconvert.checkpoint.sniff import sniff
+
+    layout = locate(path)
+    if layout.format == "bioconvert":
+        return _from_manifest(path, read_manifest(path / MANIFEST))
+    if all(sniff(file) == "safetensors" for file in layout.files):
+        return _from_headers(layout)
+    return _from_tensors(path, layout)
+
+
+def _from_manifest(path: Path, manifest: Manifest) -> Contents:
+    from bioconvert.checkpoint.dtypes import byte_count
+
+    lines = [TensorLine(name, record.dtype, record.shape) for name, record in manifest.tensors.items()]
+    return Contents(
+        path,
+        "bioconvert",
+        tuple(sorted({record.file for record in manifest.tensors.values()})),
+        _sorted(lines),
+        sum(byte_count(line.dtype, line.shape) or 0 for line in lines),
+        _conversion(manifest) if manifest.converted else None,
+    )
+
+
+def _from_headers(layout: Layout) -> Contents:
+    from bioconvert.checkpoint.header import read_header
+
+    entries = [entry for file in layout.files for entry in read_header(file).tensors.values()]
+    return Contents(
+        layout.path,
+        layout.format,
+        tuple(file.name for file in layout.files),
+        _sorted([TensorLine(entry.name, entry.dtype, entry.shape) for entry in entries]),
+        sum(entry.nbytes for entry in entries),
+    )
+
+
+def _from_tensors(path: Path, layout: Layout) -> Contents:
+    from bioconvert.checkpoint import read_checkpoint
+    from bioconvert.checkpoint.torch_dtypes import CODES
+
+    tensors = read_checkpoint(path).tensors
+    return Contents(
+        path,
+        layout.format,
+        tuple(file.name for file in layout.files),
+        tuple(
+            TensorLine(name, CODES.get(tensor.dtype, str(tensor.dtype)), tuple(tensor.shape))
+            for name, tensor in tensors.items()
+        ),
+        sum(tensor.nbytes for tensor in tensors.values()),
+    )
+
+
+def _conversion(manifest: Manifest) -> Conversion:
+    architecture = manifest.architecture or {}
+    modules: list[dict[str, Any]] = (manifest.conversion or {})["modules"]
+    changes = Counter(_change(step) for module in modules for step in module["steps"])
+    return Conversion(
+        manifest.source.name if manifest.source is not None else None,
+        architecture.get("name"),
+        tuple(str(rules.get("name") or "(unnamed)") for rules in manifest.rules),
+        tuple(Line(count, was, becomes) for (was, becomes), count in changes.items()),
+        manifest.tool,
+    )
+
+
+def _change(step: Mapping[str, Any]) -> tuple[str, str]:
+    was = str(step["original_class"]).rpartition(".")[2]
+    becomes = step["into"].rpartition(".")[2] if step["into"] else f"{step['action']} {step['name']}"
+    return was, becomes
+
+
+def _sorted(lines: list[TensorLine]) -> tuple[TensorLine, ...]:
+    # A header's order is that of the bytes, wide types first. By name, with numbers as numbers, is more use.
+    return tuple(sorted(lines, key=lambda line: _natural(line.name)))
+
+
+def _natural(name: str) -> tuple[tuple[int, int, str], ...]:
+    parts = re.split(r"([0-9]{1,18})", name)
+    return tuple((0, int(part), "") if position % 2 else (1, 0, part) for position, part in enumerate(parts))

@@ -1,0 +1,134 @@
+"""``bioconvert convert``: a checkpoint, converted, in a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bioconvert.cli.command import Answer
+from bioconvert.cli.inputs import samples
+from bioconvert.cli.options import (
+    AllowMissing,
+    Arch,
+    ArchArgs,
+    Every,
+    Inputs,
+    InputShape,
+    Overwrite,
+    Rules,
+    Seed,
+)
+from bioconvert.cli.plan import Prepared, plan_answer, prepare
+from bioconvert.cli.source import Source, source
+from bioconvert.cli.streams import step
+from bioconvert.core.errors import OptionError, TargetError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from torch import nn
+
+    from bioconvert.api import Drift
+    from bioconvert.report.summary import Line
+
+
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A file or folder.")],
+    rules: Rules,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Folder to write, new or empty.")
+    ] = None,
+    arch: Arch = None,
+    arch_args: ArchArgs = None,
+    inputs: Inputs = None,
+    input_shape: InputShape = None,
+    allow_missing: AllowMissing = None,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and write nothing.")] = False,
+    every: Every = False,
+) -> Answer:
+    """Convert a checkpoint by rules and write it to a folder.
+
+    The folder holds the tensors (safetensors) and a manifest, from which bc.load(DIR) rebuilds the model.
+    Nothing is written unless everything went well.
+    """
+    from bioconvert.ruleset import resolve_rules
+
+    ruleset = resolve_rules(list(rules))
+    if not dry_run:
+        check_target(out, overwrite=overwrite)
+    origin = source(checkpoint, arch, arch_args, allow_missing)
+    given = samples(inputs, input_shape, seed=seed)
+    prepared = prepare(ruleset, origin, given, seed=seed)
+    if dry_run or out is None:
+        return plan_answer(prepared, every=every)
+    return _convert(prepared, origin, out, overwrite=overwrite)
+
+
+def check_target(out: Path | None, *, overwrite: bool) -> None:
+    """Refuse a target that is missing, is a file, or isn't empty.
+
+    Raises:
+        OptionError: no target.
+        TargetError: a target that can't be used.
+    """
+    if out is None:
+        raise OptionError("say where to write: --out DIR (or --dry-run to write nothing)")
+    if out.exists() and not out.is_dir():
+        raise TargetError(f"{out}: is a file; --out must name a folder")
+    if not overwrite and out.exists() and any(out.iterdir()):
+        raise TargetError(f"{out}: is not empty; choose another folder, or replace it with --overwrite")
+
+
+def _convert(prepared: Prepared, origin: Source, out: Path, *, overwrite: bool) -> Answer:
+    from bioconvert import api
+    from bioconvert.checkpoint import save_model
+    from bioconvert.report.summary import summary_lines
+
+    before = _classes(prepared.model)
+    with step("converting"):
+        report = prepared.plan.apply()
+    lines = summary_lines(report, before, _classes(prepared.model))
+    drift = None
+    if prepared.inputs is not None:
+        with step("measuring the drift"):
+            drift = api.drift(prepared.model, prepared.inputs)
+    with step(f"writing {out}"):
+        save_model(
+            prepared.model,
+            out,
+            arch=origin.arch,
+            arch_args=dict(origin.arch_args),
+            overwrite=overwrite,
+            source=origin.checkpoint,
+        )
+    data = {
+        "out": str(out),
+        "summary": [asdict(line) for line in lines],
+        "report": report.to_dict(),
+        "drift": None if drift is None else drift.to_dict(),
+    }
+    return Answer(data, lambda: _text(lines, report.warnings, drift, out))
+
+
+def _classes(model: nn.Module) -> Mapping[str, str]:
+    return {path: type(module).__name__ for path, module in model.named_modules(remove_duplicate=False)}
+
+
+def _text(
+    lines: tuple[Line, ...], warnings: tuple[str, ...], drift: Drift | None, out: Path
+) -> Iterator[str | RenderableType]:
+    from bioconvert.report.drift import drift_line
+    from bioconvert.report.summary import summary_table
+
+    yield summary_table(lines)
+    yield from (f"warning: {warning}" for warning in warnings)
+    yield ""
+    if drift is not None:
+        yield drift_line(drift.output)
+    yield f"written to {out}"
+    yield f'use it with: import bioconvert as bc; model = bc.load("{out}")'

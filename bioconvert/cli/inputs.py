@@ -1,0 +1,177 @@
+"""Sample inputs for a model: from a file, or random numbers of a given shape."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+import re
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bioconvert.cli.source import require
+from bioconvert.core.errors import CorruptFileError, OptionError, UnsafeFileError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+Arguments = tuple["torch.Tensor", ...] | dict[str, "torch.Tensor"]
+
+_NPY = b"\x93NUMPY"
+_SHAPE = re.compile(r"\d{1,9}(\s*,\s*\d{1,9})*")
+_POSITION = re.compile(r"(?:arr_)?(\d+)")
+"""Names of positional arguments: numpy calls them ``arr_0``, ``arr_1``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """What to call a model with: tensors of a file, or random numbers.
+
+    Args:
+        file: the file; ``None`` for random numbers.
+        shape: their shape.
+        seed: decides them.
+    """
+
+    file: Path | None
+    shape: tuple[int, ...]
+    seed: int
+
+    def arguments(self, model: nn.Module) -> Arguments:
+        """Give the arguments, floating-point ones in the data type of the model's parameters.
+
+        Raises:
+            OptionError: the names in the file fit no argument of the model.
+            UnsafeFileError: the file holds objects that would run code.
+            CorruptFileError: the file can't be read as any of the formats.
+        """
+        tensors = {"0": self._random()} if self.file is None else read_tensors(self.file)
+        return _arranged(model, _cast(model, tensors))
+
+    def _random(self) -> torch.Tensor:
+        from bioconvert.core.random import Stream
+
+        return Stream(self.seed, "inputs").normal("sample", self.shape)
+
+
+def samples(file: Path | None, shape: str | None, *, seed: int) -> Samples | None:
+    """Check what ``--inputs`` and ``--input-shape`` say; ``None`` where neither is given.
+
+    Raises:
+        OptionError: both are given, or the shape can't be read.
+        FileNotFoundError: there is no such file.
+    """
+    if file is not None and shape is not None:
+        raise OptionError("give --inputs or --input-shape, not both")
+    if file is not None:
+        require(file)
+        return Samples(file, (), seed)
+    if shape is None:
+        return None
+    if _SHAPE.fullmatch(shape) is None:
+        raise OptionError(f"--input-shape must be numbers with commas, as 1,3,224,224; given: {shape!r}")
+    return Samples(None, tuple(int(length) for length in shape.split(",")), seed)
+
+
+def read_tensors(file: Path) -> dict[str, torch.Tensor]:
+    """Read a file of named tensors; positional ones are named by their numbers."""
+    from bioconvert.checkpoint.sniff import sniff
+
+    if _is_numpy(file):
+        return _read_numpy(file)
+    if sniff(file).startswith("torch"):
+        return _named(file, _read_torch(file))
+    return _read_safetensors(file)
+
+
+def _cast(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    dtypes = (parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
+    dtype = next(dtypes, None)
+    return {name: t.to(dtype) if t.is_floating_point() else t for name, t in tensors.items()}
+
+
+def _arranged(model: nn.Module, tensors: dict[str, torch.Tensor]) -> Arguments:
+    """Give numbered tensors by position, others by name; a single one of any name is the first argument."""
+    if all(_POSITION.fullmatch(name) for name in tensors):
+        by_position = sorted(tensors.items(), key=lambda item: int(item[0].removeprefix("arr_")))
+        return tuple(tensor for _, tensor in by_position)
+    known = inspect.signature(model.forward).parameters
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in known.values()):
+        return tensors
+    if known.keys() >= tensors.keys():
+        return tensors
+    if len(tensors) == 1:
+        return tuple(tensors.values())
+    raise OptionError(
+        f"the inputs must be named as the model's arguments ({', '.join(known)}) or numbered from 0; "
+        f"given: {', '.join(tensors)}"
+    )
+
+
+def _is_numpy(file: Path) -> bool:
+    from bioconvert.checkpoint.regular_files import open_regular
+
+    with open_regular(file) as stream:
+        if stream.read(len(_NPY)) == _NPY:
+            return True
+        if not zipfile.is_zipfile(stream):
+            return False
+        with zipfile.ZipFile(stream) as archive:
+            names = archive.namelist()
+    return bool(names) and all(name.endswith(".npy") for name in names)
+
+
+def _read_numpy(file: Path) -> dict[str, torch.Tensor]:
+    import numpy as np
+    import torch
+
+    try:
+        loaded = np.load(file, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return {"0": torch.from_numpy(loaded)}
+        with loaded:
+            arrays = dict(loaded)
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+    except TypeError as error:
+        raise OptionError(f"{file}: arrays must be of numbers ({error})") from error
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        kind = UnsafeFileError if "allow_pickle" in str(error) else CorruptFileError
+        raise kind(f"{file}: not an array of plain numbers, or damaged") from error
+
+
+def _read_torch(file: Path) -> object:
+    import torch
+
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # torch's own text advises to load it unsafely, which we never do.
+        raise UnsafeFileError(f"{file}: holds more than tensors, or is damaged; save tensors only") from error
+    except (RuntimeError, EOFError, ValueError, KeyError, IndexError) as error:
+        raise CorruptFileError(f"{file}: can't be read as a torch file; it is damaged") from error
+
+
+def _read_safetensors(file: Path) -> dict[str, torch.Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise CorruptFileError(f"{file}: damaged ({error}); write it again") from error
+
+
+def _named(file: Path, loaded: object) -> dict[str, torch.Tensor]:
+    import torch
+
+    if isinstance(loaded, torch.Tensor):
+        loaded = (loaded,)
+    if isinstance(loaded, (tuple, list)):
+        loaded = {str(position): value for position, value in enumerate(loaded)}
+    if isinstance(loaded, dict) and loaded and all(isinstance(v, torch.Tensor) for v in loaded.values()):
+        return {str(name): tensor for name, tensor in loaded.items()}
+    raise OptionError(f"{file}: must hold a tensor, a tuple of tensors or a dict of tensors")

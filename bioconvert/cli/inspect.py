@@ -1,0 +1,89 @@
+"""``bioconvert inspect``: what a checkpoint holds, from its header alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bioconvert.cli.command import Answer
+from bioconvert.cli.source import require
+from bioconvert.report.text import amount, size
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from bioconvert.cli.contents import Contents, Conversion
+
+
+def inspect(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A checkpoint file or folder.")],
+    depth: Annotated[
+        int | None,
+        typer.Option(
+            "--depth", min=1, metavar="N", help="Levels of names to show; deeper ones are summed up."
+        ),
+    ] = None,
+) -> Answer:
+    """Show what a checkpoint holds.
+
+    Of a safetensors file or a converted folder only the header or the manifest is read, no tensor.
+    """
+    from bioconvert.cli.contents import read_contents
+
+    require(path)
+    contents = read_contents(path)
+    return Answer(_data(contents), lambda: _text(contents, depth))
+
+
+def _data(contents: Contents) -> Mapping[str, object]:
+    return {
+        "path": str(contents.path),
+        "format": contents.format,
+        "files": contents.files,
+        "values": contents.values,
+        "bytes": contents.size,
+        "dtypes": contents.dtypes,
+        "tensors": [asdict(line) for line in contents.tensors],
+        "conversion": None if contents.conversion is None else asdict(contents.conversion),
+    }
+
+
+def _text(contents: Contents, depth: int | None) -> Iterator[str | RenderableType]:
+    from bioconvert.report.tables import facts
+    from bioconvert.report.tree import checkpoint_tree
+
+    yield facts(
+        {
+            "format": contents.format,
+            "files": f"{len(contents.files):,}",
+            "tensors": f"{len(contents.tensors):,}",
+            "values": f"{amount(contents.values)}, parameters and buffers",
+            "size": size(contents.size),
+            "types": ", ".join(f"{count:,} × {dtype}" for dtype, count in contents.dtypes.items()),
+        }
+    )
+    if contents.conversion is not None:
+        yield from _conversion(contents.conversion)
+    yield ""
+    yield checkpoint_tree(contents.tensors, title=contents.path.name or str(contents.path), depth=depth)
+
+
+def _conversion(conversion: Conversion) -> Iterator[str | RenderableType]:
+    from bioconvert.report.summary import summary_table
+    from bioconvert.report.tables import facts
+
+    yield ""
+    yield facts(
+        {
+            "converted": conversion.source or "a model in memory",
+            "model": conversion.architecture or "not known; bc.load needs factory=",
+            "rules": ", ".join(conversion.rules),
+            "written by": ", ".join(f"{name} {version}" for name, version in conversion.tool.items()),
+        }
+    )
+    yield ""
+    yield summary_table(conversion.changes)

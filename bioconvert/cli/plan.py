@@ -1,0 +1,75 @@
+"""``bioconvert plan``: what a conversion would do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bioconvert.cli.command import Answer
+from bioconvert.cli.inputs import Arguments, Samples, samples
+from bioconvert.cli.options import AllowMissing, Arch, ArchArgs, Every, Inputs, InputShape, Rules, Seed
+from bioconvert.cli.source import Source, build, source
+from bioconvert.cli.streams import step
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from bioconvert.api import Plan
+    from bioconvert.ruleset import RuleSet
+
+
+def plan(
+    rules: Rules,
+    checkpoint: Annotated[
+        Path | None, typer.Argument(metavar="CHECKPOINT", help="A file or folder; without one, --arch alone.")
+    ] = None,
+    arch: Arch = None,
+    arch_args: ArchArgs = None,
+    inputs: Inputs = None,
+    input_shape: InputShape = None,
+    allow_missing: AllowMissing = None,
+    seed: Seed = 0,
+    every: Every = False,
+) -> Answer:
+    """Show what a conversion would change, and why not the rest."""
+    from bioconvert.ruleset import resolve_rules
+
+    ruleset = resolve_rules(list(rules))
+    origin = source(checkpoint, arch, arch_args, allow_missing)
+    given = samples(inputs, input_shape, seed=seed)
+    return plan_answer(prepare(ruleset, origin, given, seed=seed), every=every)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A model with its plan: what both ``plan`` and ``convert`` begin with.
+
+    Args:
+        model: the model, not yet changed.
+        plan: what would change.
+        inputs: arguments to call the model with, if there are any.
+    """
+
+    model: nn.Module
+    plan: Plan
+    inputs: Arguments | None
+
+
+def prepare(ruleset: RuleSet, origin: Source, given: Samples | None, *, seed: int) -> Prepared:
+    """Build the model and plan the conversion."""
+    model = build(origin)
+    from bioconvert import api
+
+    arguments = None if given is None else given.arguments(model)
+    with step("planning"):
+        return Prepared(model, api.plan(model, ruleset, example_inputs=arguments, seed=seed), arguments)
+
+
+def plan_answer(prepared: Prepared, *, every: bool) -> Answer:
+    """Show a plan."""
+    from bioconvert.report.plan import plan_tables
+
+    return Answer({"plan": prepared.plan.to_dict()}, lambda: plan_tables(prepared.plan, every=every))

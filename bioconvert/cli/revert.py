@@ -1,0 +1,32 @@
+"""``bioconvert revert``: the original model of a converted folder, as a checkpoint again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bioconvert.cli.command import Answer
+from bioconvert.cli.convert import check_target
+from bioconvert.cli.options import Overwrite
+from bioconvert.cli.source import require
+from bioconvert.cli.streams import step
+
+
+def revert(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A converted folder.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write, new or empty.")],
+    overwrite: Overwrite = False,
+) -> Answer:
+    """Write the original model of a converted folder.
+
+    The classes are the old ones; weights that were trained since stay as trained.
+    """
+    from bioconvert.checkpoint import revert_folder
+
+    check_target(out, overwrite=overwrite)
+    require(folder)
+    with step(f"reverting {folder}"):
+        revert_folder(folder, out, overwrite=overwrite)
+    return Answer({"out": str(out)}, lambda: [f"written to {out}"])

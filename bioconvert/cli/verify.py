@@ -1,0 +1,30 @@
+"""``bioconvert verify``: whether a converted folder is what was written, by its hashes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bioconvert.cli.command import Answer
+from bioconvert.cli.exits import Exit
+from bioconvert.cli.source import require
+from bioconvert.cli.streams import step
+
+
+def verify(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A converted folder.")],
+) -> Answer:
+    """Check a converted folder against its hashes.
+
+    Each finding is one line, and the exit code is 1 if there is any.
+    """
+    from bioconvert.checkpoint import verify_folder
+
+    require(folder)
+    with step(f"verifying {folder}"):
+        findings = [str(finding) for finding in verify_folder(folder)]
+    return Answer(
+        {"findings": findings}, lambda: findings or ["sound"], Exit.FINDINGS if findings else Exit.DONE
+    )

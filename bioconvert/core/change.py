@@ -1,0 +1,115 @@
+"""The value that a replacement, a mechanism or a node returns: what becomes of one module.
+
+A :class:`Change` says everything that happens to a module without doing it, so that a plan can print it, an
+apply can carry it out and undo it, and a manifest can repeat it on a freshly built model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from bioconvert.core.random import Stream
+
+Old = Mapping[str, "torch.Tensor"]
+Make = Callable[[Old, "Stream"], "torch.Tensor"]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorRecipe:
+    """How one tensor of the changed module arises from the old ones and the seed.
+
+    Args:
+        make: computes the tensor from the module's tensors by name, of which it may read those in ``reads``,
+            and a random stream. Its device is that of ``like``; works on the meta device.
+        reads: names of the module's own tensors that ``make`` looks at.
+        like: name of the module's tensor whose ``requires_grad`` the new one takes.
+        kind: ``"parameter"`` or ``"buffer"``.
+    """
+
+    make: Make
+    reads: tuple[str, ...] = ("weight",)
+    like: str = "weight"
+    kind: Literal["parameter", "buffer"] = "parameter"
+
+
+class Fit(Protocol):
+    """Finds a layer's new tensors from what passes through the original layer on sample data.
+
+    The engine calls :meth:`observe` for every call of the layer on every sample, without gradients, and
+    :meth:`solve` once after the last.
+    """
+
+    def observe(self, layer: nn.Module, inputs: torch.Tensor, outputs: torch.Tensor) -> None:
+        """Take note of one call of the original ``layer``."""
+        ...
+
+    def solve(self, layer: nn.Module) -> Mapping[str, torch.Tensor]:
+        """Give the values of tensors that the change adds or overwrites, by name.
+
+        Raises:
+            Refused: the observations don't suffice.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What becomes of one module.
+
+    Args:
+        into: the class whose behaviour the module takes on; ``None`` leaves the class as it is.
+        attributes: plain values (as JSON has them) to set on the instance: the options of the new layer.
+        adds: new parameters and buffers, by name; none of them may exist already, unless it is ``None``.
+        overwrites: new values for tensors that exist; the old values are kept aside and come back on revert.
+        fit: makes the object that finds better values for ``adds`` and ``overwrites`` from sample data, if it
+            can be done; ``None`` where the recipes say all.
+        summary: in words, how the module is changed, for the plan.
+        warnings: what the user should know before going on.
+    """
+
+    into: type[nn.Module] | None = None
+    attributes: Mapping[str, object] = field(default_factory=dict)
+    adds: Mapping[str, TensorRecipe] = field(default_factory=dict)
+    overwrites: Mapping[str, TensorRecipe] = field(default_factory=dict)
+    fit: Callable[[], Fit] | None = None
+    summary: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """The function that a model applies to a layer's output.
+
+    Args:
+        name: its name as a module class, such as ``"ReLU"``.
+        apply: the function itself, element-wise.
+    """
+
+    name: str
+    apply: Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where a module stands in the model: what a builder may want to know beyond the module itself.
+
+    Args:
+        path: dotted name of the module.
+        activation: the activation that follows the module in the data flow; ``None`` where nothing of the
+            kind follows or the graph is not known.
+        activation_dropped: whether that activation goes when the module is replaced.
+        norm: the normalisation module between the module and that activation, if there is one.
+        has_data: whether sample data will pass through the module, so that ``fit`` can be used.
+    """
+
+    path: str
+    activation: Activation | None = None
+    activation_dropped: bool = False
+    norm: nn.Module | None = None
+    has_data: bool = False

@@ -1,0 +1,21 @@
+"""Which way a computation may go: values looked at and buffers reused, or nothing but plain operations."""
+
+from __future__ import annotations
+
+import torch
+from torch.utils._python_dispatch import _get_current_dispatch_mode
+
+
+def is_recorded() -> bool:
+    """Say whether operations are being recorded into a graph, which wants plain operations only."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+
+
+def has_values(tensor: torch.Tensor) -> bool:
+    """Say whether a tensor's values can be looked at for free: a plain CPU tensor that no mode stands in for.
+
+    On an accelerator a look costs a synchronisation; a fake or traced tensor has no values to look at.
+    """
+    return (
+        tensor.device.type == "cpu" and type(tensor) is torch.Tensor and _get_current_dispatch_mode() is None
+    )

@@ -1,0 +1,53 @@
+"""Sums of squares whose gradient is one pass over the tensor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.autograd import Function
+
+from bioconvert.functional.blocks import BLOCK, at, blocks
+from bioconvert.functional.eager import is_recorded
+
+
+def squared_norm(x: torch.Tensor, dim: int) -> torch.Tensor:
+    r"""Sum the squares of ``x`` along one dimension, which stays with size 1.
+
+    .. math::
+        \lVert x \rVert^2 = \sum_i x_i^2
+
+    Args:
+        x: the tensor :math:`x`.
+        dim: the dimension to sum over.
+    """
+    if is_recorded():
+        return x.square().sum(dim, keepdim=True)
+    norm: torch.Tensor = _SquaredNorm.apply(x, dim)  # type: ignore[no-untyped-call]
+    return norm
+
+
+class _SquaredNorm(Function):
+    """Keeps ``x`` itself; the plain operations would keep more and walk over it three times in backward."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: torch.Tensor, dim: int) -> torch.Tensor:
+        return x.square().sum(dim, keepdim=True)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[torch.Tensor, int], output: torch.Tensor) -> None:
+        x, ctx.dim = inputs
+        ctx.save_for_backward(x)
+        ctx.save_for_forward(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (x,) = ctx.saved_tensors
+        return x * (2 * grads[0]), None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: torch.Tensor) -> torch.Tensor:
+        (x,) = ctx.saved_tensors
+        return 2 * (x * tangents[0]).sum(ctx.dim, keepdim=True)

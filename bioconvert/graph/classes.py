@@ -1,0 +1,91 @@
+"""Classes made while converting: composed from a layer's class and a user's, or with a rewritten forward.
+
+No import finds such a class, so its instances tell pickle and ``deepcopy`` how to make it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+_MADE = "_bioconvert_made"
+STEPS = "_bioconvert_steps"
+"""Where a converted module keeps what was done to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How to make a class: a function that can be imported, and what to call it with."""
+
+    make: Callable[..., type]
+    arguments: tuple[Any, ...]
+
+    def cook(self) -> type:
+        """Make the class."""
+        return self.make(*(each.cook() if isinstance(each, Recipe) else each for each in self.arguments))
+
+
+def made_class(
+    name: str,
+    bases: tuple[type, ...],
+    namespace: dict[str, Any],
+    recipe: Recipe,
+) -> type[nn.Module]:
+    """Make a module class whose instances can be copied and pickled though no import finds it."""
+
+    def reduce(self: nn.Module, protocol: Any) -> tuple[Any, ...]:
+        reduced: Any = super(made, self).__reduce_ex__(max(2, int(protocol)))
+        return (_new_instance, (_packed(made),), *reduced[2:])
+
+    made: type[nn.Module] = type(name, bases, {**namespace, "__reduce_ex__": reduce, _MADE: recipe})
+    return made
+
+
+def is_made(cls: type) -> bool:
+    """Say whether a class was made by this module."""
+    return _MADE in vars(cls)
+
+
+def original_class(module: nn.Module) -> type[nn.Module]:
+    """Give the class that a module had before any conversion."""
+    steps = vars(module).get(STEPS)
+    found: type[nn.Module] = steps[0].previous if steps else type(module)
+    return found
+
+
+def compose(behaviour: type[nn.Module], base: type[nn.Module]) -> type[nn.Module]:
+    """Give the class of a ``base`` module that behaves as ``behaviour``.
+
+    That is ``behaviour`` itself where it inherits from ``base``; otherwise a class that inherits from both,
+    one for each pair, so that ``isinstance`` and the methods of ``base`` keep working.
+    """
+    if issubclass(behaviour, base):
+        return behaviour
+    if issubclass(base, behaviour):
+        return base
+    if (behaviour, base) not in _composed:
+        namespace = {"__module__": behaviour.__module__, "__doc__": behaviour.__doc__}
+        recipe = Recipe(compose, (behaviour, base))
+        made = made_class(behaviour.__name__, (behaviour, base), namespace, recipe)
+        _composed[behaviour, base] = made
+    return _composed[behaviour, base]
+
+
+_composed: dict[tuple[type, type], type[nn.Module]] = {}
+
+
+def _packed(cls: type) -> Any:
+    if not is_made(cls):
+        return cls
+    recipe: Recipe = vars(cls)[_MADE]
+    arguments = (_packed(each) if isinstance(each, type) else each for each in recipe.arguments)
+    return Recipe(recipe.make, tuple(arguments))
+
+
+def _new_instance(recipe: Recipe) -> nn.Module:
+    cls: Any = recipe.cook()
+    instance: nn.Module = cls.__new__(cls)
+    return instance

@@ -1,0 +1,169 @@
+"""Weights that a container reads around the layer that holds them.
+
+``F.linear(x, self.qkv.weight)`` uses the layer's numbers and never its forward: to change that layer's class
+changes nothing, silently. The source of each container's forward, and of the methods it calls, says where.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from weakref import WeakKeyDictionary
+
+from torch import nn
+
+Chain = tuple[str, ...]
+
+_BENIGN_ATTRIBUTES = frozenset(
+    {"dtype", "device", "shape", "size", "ndim", "dim", "numel", "type", "layout", "grad", "requires_grad"}
+    | {"is_cuda", "is_meta", "is_contiguous", "is_floating_point", "element_size"}
+)
+"""What may be asked of a weight without using its numbers."""
+_BENIGN_CALLS = frozenset({"isinstance", "hasattr", "type", "id", "len", "getattr"})
+_OWN_CODE = ("torch.nn.modules.module", "builtins")
+
+
+class Called(Enum):
+    """Whether a container calls a layer whose weight it also reads."""
+
+    NEVER = "never"
+    SOMETIMES = "sometimes"
+    ALWAYS = "always"
+
+
+_found: WeakKeyDictionary[type, tuple[tuple[Chain, Called], ...]] = WeakKeyDictionary()
+
+
+@dataclass
+class _Uses:
+    """What one class's forward does with the attributes below ``self``."""
+
+    weights: set[Chain] = field(default_factory=set)
+    always: set[Chain] = field(default_factory=set)
+    mentioned: set[Chain] = field(default_factory=set)
+
+
+def weights_read_around(cls: type) -> tuple[tuple[Chain, Called], ...]:
+    """Give the layers below an instance of ``cls`` whose weight its forward reads, and whether it calls them.
+
+    A layer is named by the attributes that lead to it; ``"*"`` stands for any index.
+    """
+    if cls not in _found:
+        _found[cls] = _analyse(cls)
+    return _found[cls]
+
+
+def _analyse(cls: type) -> tuple[tuple[Chain, Called], ...]:
+    uses = _Uses()
+    _collect(cls, "forward", certain=True, uses=uses, seen=set())
+    return tuple((chain, _called(chain, uses)) for chain in sorted(uses.weights))
+
+
+def _called(chain: Chain, uses: _Uses) -> Called:
+    if chain in uses.always:
+        return Called.ALWAYS
+    return Called.SOMETIMES if chain in uses.mentioned else Called.NEVER
+
+
+def _collect(cls: type, method: str, *, certain: bool, uses: _Uses, seen: set[tuple[str, bool]]) -> None:
+    """Add what a method does, and the methods of ``self`` that it calls."""
+    if (method, certain) in seen:
+        return
+    seen.add((method, certain))
+    function = _own_function(cls, method)
+    body = _parsed(function) if function is not None else None
+    if body is None:
+        return
+    for node, sure in _walk(body, certain):
+        _note(node, sure, uses)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self":
+            _collect(cls, node.attr, certain=sure, uses=uses, seen=seen)
+
+
+def _own_function(cls: type, name: str) -> Callable[..., object] | None:
+    found = inspect.getattr_static(cls, name, None)
+    if isinstance(found, property):
+        found = found.fget
+    found = inspect.unwrap(found) if callable(found) else None
+    if not inspect.isfunction(found) or found.__module__ in _OWN_CODE:
+        return None
+    return found
+
+
+def _parsed(function: Callable[..., object]) -> ast.AST | None:
+    try:
+        return ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
+    except (OSError, TypeError, SyntaxError, IndexError):
+        # No source (a class typed into a console): proof of use on example inputs still finds such a layer.
+        return None
+
+
+_BRANCHES = (ast.If, ast.IfExp, ast.For, ast.While, ast.Try, ast.BoolOp, ast.Lambda, ast.FunctionDef)
+
+
+def _walk(tree: ast.AST, certain: bool) -> Iterator[tuple[ast.AST, bool]]:
+    """Give every node with its parent noted, and whether it is executed whenever the function is."""
+    stack: list[tuple[ast.AST, bool]] = []
+    for statement in getattr(tree, "body", []):
+        stack.append((statement, certain))
+        # What follows a return in a branch may never be reached.
+        certain = certain and not any(isinstance(node, ast.Return) for node in ast.walk(statement))
+    while stack:
+        node, sure = stack.pop()
+        yield node, sure
+        for child in ast.iter_child_nodes(node):
+            child.parent = node  # type: ignore[attr-defined]
+            conditional = isinstance(node, _BRANCHES) and child is not getattr(node, "test", None)
+            stack.append((child, sure and not conditional))
+
+
+def _note(node: ast.AST, sure: bool, uses: _Uses) -> None:
+    chain = _chain(node)
+    if chain is None:
+        return
+    parent = getattr(node, "parent", None)
+    if chain[-1] == "weight" and len(chain) > 1:
+        if not _benign(parent):
+            uses.weights.add(chain[:-1])
+    elif not isinstance(parent, (ast.Attribute, ast.Subscript)):
+        uses.mentioned.add(chain)
+        if sure and isinstance(parent, ast.Call) and parent.func is node:
+            uses.always.add(chain)
+
+
+def _benign(parent: ast.AST | None) -> bool:
+    if isinstance(parent, ast.Attribute):
+        return parent.attr in _BENIGN_ATTRIBUTES
+    if isinstance(parent, ast.Call) and isinstance(parent.func, ast.Name):
+        return parent.func.id in _BENIGN_CALLS
+    return isinstance(parent, ast.Compare) and all(isinstance(op, (ast.Is, ast.IsNot)) for op in parent.ops)
+
+
+def _chain(node: ast.AST) -> Chain | None:
+    """Read ``self.a.b[0].weight`` as ``("a", "b", "0", "weight")``."""
+    names: list[str] = []
+    while not isinstance(node, ast.Name):
+        if isinstance(node, ast.Attribute):
+            names.append(node.attr)
+        elif isinstance(node, ast.Subscript):
+            index = node.slice
+            names.append(str(index.value) if isinstance(index, ast.Constant) else "*")
+        else:
+            return None
+        node = node.value
+    return tuple(reversed(names)) if node.id == "self" and names else None
+
+
+def resolve(module: nn.Module, chain: Chain) -> list[nn.Module]:
+    """Give the modules that a chain of names leads to, from ``module``."""
+    found = [module]
+    for name in chain:
+        if name == "*":
+            found = [child for parent in found for child in parent._modules.values() if child is not None]
+        else:
+            found = [child for parent in found if (child := parent._modules.get(name)) is not None]
+    return found

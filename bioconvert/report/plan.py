@@ -1,0 +1,75 @@
+"""A plan as tables: what is applied how, what is skipped why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from bioconvert.core.results import Outcome, Outcomes
+from bioconvert.report.fold import fold
+from bioconvert.report.tables import left_out, plain_table
+from bioconvert.report.text import one_line, plural, printable, short
+
+_SHOWN = 30
+"""Rows of each table without ``--all``: two screens at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    path: str
+    rule: str
+    action: str
+    reason: str
+
+
+def plan_tables(plan: Outcomes, *, every: bool = False) -> Iterator[RenderableType]:
+    """Show a plan or a report.
+
+    Args:
+        plan: what is, or would be, done.
+        every: one row for each module; otherwise those that fare alike share one, and long tables end early.
+    """
+    rules = {outcome.rule for outcome in plan.outcomes}
+    for title, outcomes in (("to change", plan.applied), ("to leave as they are", plan.skipped)):
+        yield Text(f"{plural(len(outcomes), 'place')} {title}", style="bold")
+        if outcomes:
+            rows = list(_rows(outcomes, every=every))
+            yield _table(rows[: None if every else _SHOWN], with_rule=len(rules) > 1)
+            if not every and len(rows) > _SHOWN:
+                yield left_out(len(rows) - _SHOWN, "row")
+    for warning in plan.warnings:
+        yield Text(f"warning: {printable(warning)}", style="yellow")
+
+
+def _rows(outcomes: Sequence[Outcome], *, every: bool) -> Iterator[_Row]:
+    if every:
+        yield from (_Row(_place(o.path), o.rule, o.action, o.reason) for o in outcomes)
+        return
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for outcome in outcomes:
+        groups.setdefault((outcome.rule, outcome.action, outcome.reason), []).append(_place(outcome.path))
+    for (rule, action, reason), paths in groups.items():
+        for folded in fold(paths):
+            yield _Row(folded.text, rule, action, reason)
+
+
+def _place(path: str) -> str:
+    return path or "(the model)"
+
+
+def _table(rows: Iterable[_Row], *, with_rule: bool) -> Table:
+    table = plain_table()
+    table.add_column("path", overflow="fold", style="cyan")
+    if with_rule:
+        table.add_column("rule", overflow="fold")
+    table.add_column("what", overflow="fold")
+    table.add_column("how or why", overflow="fold", min_width=24)
+    for row in rows:
+        rule = (row.rule,) if with_rule else ()
+        cells = (short(row.path), *map(one_line, (*rule, row.action, row.reason)))
+        table.add_row(*map(Text, cells))
+    return table

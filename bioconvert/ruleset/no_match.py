@@ -1,0 +1,96 @@
+"""Why a rule matches nothing: which of its conditions leaves no module over, and what may have been meant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bioconvert.core.errors import Problem
+from bioconvert.core.families import FAMILIES
+from bioconvert.core.suggest import hint, nearest
+from bioconvert.ruleset.kinds import Kinds
+from bioconvert.ruleset.patterns import SlowPattern
+from bioconvert.ruleset.quoting import listed, shortened, shown
+from bioconvert.ruleset.rule import Rule
+from bioconvert.ruleset.selection import MISSING, Candidate, attribute, conditions, slow_pattern
+
+
+def no_match(rule: Rule, candidates: Sequence[Candidate]) -> Problem:
+    """Say that a rule matches nothing, and why.
+
+    Args:
+        rule: the rule.
+        candidates: every module of the model.
+    """
+    try:
+        reason = _reason(rule, candidates)
+    except SlowPattern as slow:
+        return slow_pattern(rule, slow)
+    return rule.problem(f"it matches nothing: {reason} (`optional: true` if that is all right)")
+
+
+def _reason(rule: Rule, candidates: Sequence[Candidate]) -> str:
+    match = rule.match
+    kinds = Kinds(match)
+    left = [candidate for candidate in candidates if kinds.verdict(candidate.cls)]
+    if not left:
+        return _no_such_type(match.type, candidates)
+    for condition in conditions(match, candidates):
+        before, left = left, [candidate for candidate in left if condition.test(candidate)]
+        if left:
+            continue
+        if condition.key == "path":
+            return _no_such_path(match.path, before, typed=bool(match.type))
+        return _excluded(condition.key, before)
+    if match.followed_by:
+        pattern = ", then ".join(map(str, match.followed_by))
+        return f"none of {_modules(len(left))} that meet the rest is followed by {pattern}"
+    return f"{_modules(len(left))} meet its conditions, and none was changed"
+
+
+def _no_such_type(types: Sequence[str], candidates: Sequence[Candidate]) -> str:
+    if not candidates:
+        return "the model has no modules"
+    known = {candidate.cls.__name__ for candidate in candidates}
+    wanted = listed(map(shown, types))
+    unknown = next((name for name in types if name not in FAMILIES), None)
+    if unknown is None:
+        return f"the model has no {wanted} modules. Its modules are: {', '.join(sorted(known))}"
+    return f"the model has no {wanted} modules. {hint(unknown.rpartition('.')[2], known | set(FAMILIES))}"
+
+
+def _no_such_path(paths: Sequence[str], before: Sequence[Candidate], *, typed: bool) -> str:
+    known = [name for candidate in before for name in candidate.names if name]
+    guess = nearest(paths[0].removeprefix("re:"), known)
+    of_type = " of that type" if typed else ""
+    near = guess if guess is not None else next(iter(known), None)
+    example = (
+        f"; the nearest name is {near!r}" if guess is not None else f"; a name is {near!r}" if near else ""
+    )
+    return f"none of {_modules(len(before))}{of_type} is named {listed(map(shown, paths))}{example}"
+
+
+def _excluded(key: str, before: Sequence[Candidate]) -> str:
+    name = key.removeprefix("where: ")
+    if name == key:
+        return f"`{key}` excepts all of {_modules(len(before))}"
+    values = [value for value in (attribute(candidate, name) for candidate in before) if value is not MISSING]
+    if not values:
+        guess = nearest(name, {known for candidate in before for known in dir(candidate.module)})
+        meant = f"; did you mean {guess!r}?" if guess is not None else ""
+        return f"none of {_modules(len(before))} has an attribute {shown(name)}{meant}"
+    seen = list(dict.fromkeys(map(_described, values)))
+    return f"none of {_modules(len(before))} meets the condition on {name}, which is {_some(seen)}"
+
+
+def _described(value: object) -> str:
+    if value is None or isinstance(value, str | int | float | list | tuple):
+        return "nothing" if value is None else shortened(repr(value))
+    return f"a {type(value).__name__}"
+
+
+def _some(values: Sequence[str], most: int = 4) -> str:
+    return listed([*values[:most], *(["…"] if len(values) > most else [])])
+
+
+def _modules(count: int) -> str:
+    return "the one module" if count == 1 else f"the {count:,} modules"

@@ -1,0 +1,148 @@
+"""Which modules a rule selects. The graph that ``followed_by`` needs is not known here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from bioconvert.core.errors import Problem, RuleError
+from bioconvert.core.families import family_of
+from bioconvert.ruleset.comparison import Comparison
+from bioconvert.ruleset.kinds import Kinds
+from bioconvert.ruleset.match import Match
+from bioconvert.ruleset.patterns import SECONDS, Patterns, SlowPattern, deadline
+from bioconvert.ruleset.rule import Rule
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidate:
+    """A module that a rule may select.
+
+    Args:
+        names: its dotted names, the canonical one first; the empty name is the model's.
+        cls: the class to match by.
+        module: the module, whose attributes ``where`` looks at.
+    """
+
+    names: tuple[str, ...]
+    cls: type
+    module: object
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Selection:
+    """A module that a rule selects.
+
+    Args:
+        candidate: the module.
+        refusal: why it must be left alone all the same; ``None`` if it needn't be.
+    """
+
+    candidate: Candidate
+    refusal: str | None = None
+
+
+MISSING = object()
+"""Stands for an attribute that a module doesn't have."""
+Test = Callable[[Candidate], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One condition of a match, as a test.
+
+    Args:
+        key: the key of the match that it comes from.
+        test: whether a candidate meets it.
+    """
+
+    key: str
+    test: Test
+
+
+def select(rule: Rule, candidates: Sequence[Candidate]) -> list[Selection]:
+    """Give the modules that meet every condition of a rule but ``followed_by``, in the order given.
+
+    Args:
+        rule: the rule.
+        candidates: every module of the model, in execution order if that is known; ``first`` and ``last`` go
+            by it.
+
+    Raises:
+        RuleError: a regular expression of the rule takes too long.
+    """
+    tests = [condition.test for condition in conditions(rule.match, candidates)]
+    verdict = Kinds(rule.match).verdict
+    selections = []
+    try:
+        for candidate in candidates:
+            found = verdict(candidate.cls)
+            if found is not False and all(test(candidate) for test in tests):
+                selections.append(Selection(candidate, found if isinstance(found, str) else None))
+    except SlowPattern as slow:
+        raise RuleError([slow_pattern(rule, slow)]) from None
+    return selections
+
+
+def slow_pattern(rule: Rule, slow: SlowPattern) -> Problem:
+    """Say that a regular expression takes too long."""
+    return rule.problem(
+        f"the pattern {slow.pattern!r} takes more than {SECONDS:g} s on this model's names; "
+        "avoid repetitions within repetitions, or use globs"
+    )
+
+
+def conditions(match: Match, candidates: Sequence[Candidate]) -> list[Condition]:
+    """Give the conditions of a match but for ``type`` and ``followed_by``."""
+    until = deadline()
+    found = []
+    if match.path:
+        found.append(Condition("path", partial(_named, Patterns(match.path, until))))
+    found += [
+        Condition(f"where: {name}", partial(_holds, name, given)) for name, given in match.where.items()
+    ]
+    if match.not_:
+        found.append(Condition("not", partial(_not_named, Patterns(match.not_, until))))
+    if match.not_first:
+        found.append(Condition("not: first", _other_than(_ends(candidates))))
+    if match.not_last:
+        found.append(Condition("not: last", _other_than(_ends(reversed(candidates)))))
+    return found
+
+
+def _named(patterns: Patterns, candidate: Candidate) -> bool:
+    return patterns.match(candidate.names)
+
+
+def _not_named(patterns: Patterns, candidate: Candidate) -> bool:
+    return not patterns.match(candidate.names)
+
+
+def _holds(name: str, given: tuple[Comparison, ...], candidate: Candidate) -> bool:
+    actual = attribute(candidate, name)
+    return actual is not MISSING and all(comparison.holds(actual) for comparison in given)
+
+
+def attribute(candidate: Candidate, name: str) -> object:
+    """Read an attribute of a module; ``MISSING`` if it has none or it can't be read."""
+    try:
+        return getattr(candidate.module, name)
+    except Exception:  # noqa: BLE001 - a property may raise anything
+        return MISSING
+
+
+def _other_than(ends: set[int]) -> Test:
+    return lambda candidate: id(candidate) not in ends
+
+
+def _ends(candidates: Iterable[Candidate]) -> set[int]:
+    """Identify the candidates that come first of their family or, without one, of their class."""
+    groups: dict[type, object] = {}
+    first: dict[object, int] = {}
+    for candidate in candidates:
+        group = groups.get(candidate.cls)
+        if group is None:
+            group = groups[candidate.cls] = family_of(candidate.cls) or candidate.cls
+        first.setdefault(group, id(candidate))
+    return set(first.values())

@@ -1,0 +1,53 @@
+"""Fitting new layers to what the old ones gave on sample data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from bioconvert.core.change import Fit
+from bioconvert.core.errors import OptionError, Refused
+from bioconvert.surgery.samples import Inputs, in_mode, preserved, run
+
+Values = Mapping[str, torch.Tensor]
+
+
+def fitted_values(
+    model: nn.Module, fits: Mapping[nn.Module, Fit], batches: Iterable[Inputs]
+) -> dict[nn.Module, Values | Refused]:
+    """Run the original model over sample data and give each layer's values, or why there are none.
+
+    One pass over the data serves all layers; of the activations nothing is kept but what each fit notes.
+    """
+    if fits:
+        _observe(model, fits, batches)
+    return {layer: _solved(fit, layer) for layer, fit in fits.items()}
+
+
+def _observe(model: nn.Module, fits: Mapping[nn.Module, Fit], batches: Iterable[Inputs]) -> None:
+    def called(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        given = args[0] if args else next(iter(kwargs.values()))
+        fits[layer].observe(layer, given, output)
+
+    with preserved(model), in_mode(model, training=False), torch.no_grad():
+        hooks = [layer.register_forward_hook(called, with_kwargs=True) for layer in fits]
+        try:
+            for batch in batches:
+                run(model, batch)
+        except Exception as error:
+            text = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise OptionError(f"the model fails on a batch of sample data: {text}") from error
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+
+def _solved(fit: Fit, layer: nn.Module) -> Values | Refused:
+    try:
+        with torch.no_grad():
+            return fit.solve(layer)
+    except Refused as reason:
+        return reason

@@ -1,0 +1,179 @@
+"""Looking at a model before surgery: what its modules are, and which of them must not be touched, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from torch import nn
+
+from bioconvert.core.classes import ancestor_names, qualified_name
+from bioconvert.core.errors import ConversionError, OptionError
+from bioconvert.graph.classes import original_class
+from bioconvert.graph.flow import Graphs
+from bioconvert.graph.reads import Called, resolve, weights_read_around
+from bioconvert.graph.trace import Untraceable
+from bioconvert.graph.tree import ModuleTree
+from bioconvert.ruleset import Candidate
+from bioconvert.surgery.samples import Inputs, execution_order
+
+_WRAPPERS = {
+    "torch._dynamo.eval_frame.OptimizedModule": "_orig_mod",
+    "torch.nn.parallel.data_parallel.DataParallel": "module",
+}
+"""Classes that stand in front of a model, and where they keep it."""
+_TOO_LATE = {
+    "torch.nn.parallel.distributed.DistributedDataParallel": "DistributedDataParallel",
+    "torch.distributed.fsdp.fully_sharded_data_parallel.FullyShardedDataParallel": "FullyShardedDataParallel",
+    "torch.jit._script.ScriptModule": "a scripted module",
+}
+"""Classes that have taken note of a model's parameters, so that adding any goes unseen."""
+_FSDP_MODULE = "torch.distributed.fsdp._fully_shard._fully_shard.FSDPModule"
+_FUSED_OWNER = nn.TransformerEncoderLayer
+
+
+def unwrapped(model: object) -> nn.Module:
+    """Give the model that a compiled or data-parallel wrapper stands for.
+
+    Raises:
+        OptionError: it is no module.
+        ConversionError: it is wrapped in what can't take new parameters.
+    """
+    if not isinstance(model, nn.Module):
+        given = model.__name__ if isinstance(model, type) else type(model).__name__
+        raise OptionError(f"a model must be an instance of torch.nn.Module, not {given}")
+    for name, said in _TOO_LATE.items():
+        if name in ancestor_names(type(model)):
+            raise ConversionError(
+                f"the model is wrapped as {said}, which has taken note of its parameters already: "
+                "convert the model first, then wrap it"
+            )
+    inner = _WRAPPERS.get(qualified_name(type(model)))
+    return unwrapped(getattr(model, inner)) if inner else model
+
+
+@dataclass
+class Look:
+    """What is known of a model before a plan is made.
+
+    Args:
+        model: the model, unwrapped.
+        example_inputs: inputs that it runs on, if there are any.
+    """
+
+    model: nn.Module
+    example_inputs: Inputs | None = None
+    tree: ModuleTree = field(init=False)
+    graphs: Graphs = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tree = ModuleTree(self.model)
+        self.graphs = Graphs(self.tree)
+
+    @cached_property
+    def executed(self) -> Sequence[nn.Module]:
+        """The modules that ran on the example inputs, in the order of their first call."""
+        return () if self.example_inputs is None else execution_order(self.model, self.example_inputs)
+
+    @cached_property
+    def candidates(self) -> list[Candidate]:
+        """Every module once, as rules see it: in execution order where that is known."""
+        places = {place.module: place for place in self.tree.modules()}
+        ordered = dict.fromkeys([module for module in self.executed if module in places])
+        return [
+            Candidate(self.tree.names_of(module), original_class(module), module)
+            for module in (*ordered, *(module for module in places if module not in ordered))
+        ]
+
+    @cached_property
+    def read_around(self) -> dict[nn.Module, tuple[nn.Module, Called]]:
+        """The layers whose weight a container reads: by which container, and whether it calls them."""
+        found: dict[nn.Module, tuple[nn.Module, Called]] = {}
+        for place in self.tree.modules():
+            if place.module._modules:
+                for chain, called in weights_read_around(original_class(place.module)):
+                    for layer in resolve(place.module, chain):
+                        found[layer] = (place.module, called)
+        return found
+
+    @cached_property
+    def owners(self) -> dict[int, list[str]]:
+        """The names under which each parameter is registered, by its ``id``: more than one means tied."""
+        found: dict[int, list[str]] = {}
+        for place in self.tree.modules():
+            for name, parameter in place.module._parameters.items():
+                if parameter is not None:
+                    found.setdefault(id(parameter), []).append(f"{place.name}.{name}" if place.name else name)
+        return found
+
+
+Check = Callable[[nn.Module, Look], str | None]
+
+
+def refusal(module: nn.Module, look: Look) -> str | None:
+    """Say why the class of a module must not change; ``None`` if it may."""
+    return next((reason for check in _CHECKS if (reason := check(module, look)) is not None), None)
+
+
+def _own_forward(module: nn.Module, look: Look) -> str | None:  # noqa: ARG001 - one signature for all checks
+    if "forward" not in vars(module):
+        return None
+    return "a forward is set on the instance (as accelerate's hooks do), which would win over any class"
+
+
+def _uninitialised(module: nn.Module, look: Look) -> str | None:  # noqa: ARG001
+    if not isinstance(module, nn.modules.lazy.LazyModuleMixin) or not module.has_uninitialized_params():
+        return None
+    return "its parameters have no shape yet: run the model once before converting it"
+
+
+def _parametrized(module: nn.Module, look: Look) -> str | None:  # noqa: ARG001
+    if "parametrizations" not in module._modules:
+        return None
+    names = ", ".join(module._modules["parametrizations"]._modules)  # type: ignore[union-attr]
+    return f"{names} is parametrized: remove the parametrization (torch.nn.utils.parametrize) first"
+
+
+def _sharded(module: nn.Module, look: Look) -> str | None:  # noqa: ARG001
+    if _FSDP_MODULE not in ancestor_names(type(module)):
+        return None
+    return "it is sharded by FSDP2 already: convert the model first, then call fully_shard"
+
+
+def _computed_weight(module: nn.Module, look: Look) -> str | None:  # noqa: ARG001
+    weight = getattr(module, "weight", None)
+    return "its weight is a method: it is quantized" if callable(weight) and weight is not None else None
+
+
+def _read_around(module: nn.Module, look: Look) -> str | None:
+    if module not in look.read_around:
+        return None
+    owner, called = look.read_around[module]
+    if isinstance(owner, _FUSED_OWNER) and type(owner).forward is _FUSED_OWNER.forward:
+        return (
+            "nn.TransformerEncoderLayer hands its weight to a fused kernel in evaluation, around its forward"
+        )
+    name = type(owner).__name__
+    if called is Called.NEVER:
+        return f"{name} reads its weight and never calls it: a change of the layer would change nothing"
+    if called is Called.ALWAYS or look.example_inputs is not None:
+        return None  # proof of use tells whether the call is reached
+    try:
+        look.graphs.callers(module)
+    except Untraceable:
+        return (
+            f"{name} reads its weight, and it isn't certain that it calls the layer too: "
+            "give example_inputs, so that use can be proven"
+        )
+    return None
+
+
+_CHECKS: tuple[Check, ...] = (
+    _own_forward,
+    _uninitialised,
+    _parametrized,
+    _sharded,
+    _computed_weight,
+    _read_around,
+)

@@ -1,0 +1,160 @@
+"""Planning: rules × model → what would be done to every selected module. Nothing is changed yet."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from bioconvert.core.errors import Problem, Refused, RuleError
+from bioconvert.core.results import Applied, Outcome, Outcomes, Skipped
+from bioconvert.ruleset import Candidate, Rule, RuleSet, no_match, resolve_rules, select
+from bioconvert.surgery.apply import Job, carry_out_job
+from bioconvert.surgery.look import Look, unwrapped
+from bioconvert.surgery.operations import Action, Operation, actions_of, kind_of, make_operation
+from bioconvert.surgery.samples import Inputs, checked_inputs
+
+Rules = str | Path | Mapping[str, Any] | RuleSet | Sequence[Any]
+
+
+class Report(Outcomes):
+    """What was done: like the plan, after proof of use."""
+
+
+class Plan(Outcomes):
+    """What a rule set would do to a model.
+
+    Printing it shows every module that the rules select: how it would change, or why it is left alone.
+
+    Args:
+        job: what is to be done, and to what.
+        outcomes: the same, in words.
+        warnings: what to know before going on.
+    """
+
+    def __init__(self, job: Job, outcomes: Iterable[Outcome], warnings: Iterable[str]):
+        super().__init__(outcomes, warnings)
+        self._job = job
+
+    def apply(self, *, strict: bool = False) -> Report:
+        """Carry the plan out, all or nothing.
+
+        With example inputs, a layer that turns out not to be used goes back to what it was and is reported as
+        skipped.
+
+        Args:
+            strict: whether an unused layer is an error, and everything is rolled back.
+
+        Raises:
+            ConversionError: something failed; the model and the optimizer are exactly as they were.
+        """
+        refused = carry_out_job(self._job, strict=strict)
+        outcomes = [
+            Skipped(outcome.path, outcome.rule, outcome.action, refused[outcome.path, outcome.action])
+            if isinstance(outcome, Applied) and (outcome.path, outcome.action) in refused
+            else outcome
+            for outcome in self.outcomes
+        ]
+        return Report(outcomes, self.warnings)
+
+
+def make_plan(
+    model: nn.Module,
+    rules: Rules,
+    *,
+    example_inputs: Inputs | None = None,
+    calibration: Iterable[Inputs] | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
+    seed: int = 0,
+) -> Plan:
+    """Say what a rule set would do to a model.
+
+    Raises:
+        RuleError: the rules are wrong, or one of them matches nothing.
+        OptionError: the model is none, or can't run on ``example_inputs``.
+        ConversionError: the model is wrapped in what can't take new parameters.
+    """
+    rule_set = resolve_rules(rules)
+    look = Look(unwrapped(model), checked_inputs(example_inputs))
+    batches = (
+        calibration if calibration is not None else (() if example_inputs is None else (example_inputs,))
+    )
+    planner = _Planner(rule_set, look, has_data=calibration is not None or example_inputs is not None)
+    planner.select()
+    operations = tuple(planner.operations.values())
+    job = Job(look, rule_set, operations, batches, optimizer, seed)
+    return Plan(job, planner.outcomes(), _warnings(operations))
+
+
+@dataclass
+class _Planner:
+    rule_set: RuleSet
+    look: Look
+    has_data: bool
+    operations: dict[tuple[int, str], Operation] = field(default_factory=dict)
+    refused: dict[tuple[int, str], Skipped] = field(default_factory=dict)
+
+    def select(self) -> None:
+        """Let every rule make its operations; the first that matches wins, for each kind of action."""
+        problems: list[Problem] = []
+        selections = []
+        for rule in self.rule_set.rules:
+            found = select(rule, self.look.candidates)
+            selections.append((rule, found))
+            if not found and not rule.optional:
+                problems.append(no_match(rule, self.look.candidates))
+        if problems:
+            raise RuleError(problems)
+        kept = self._kept([s.candidate for rule, found in selections if rule.keep for s in found])
+        for rule, found in selections:
+            for selection in found:
+                for action in actions_of(rule):
+                    reason = kept.get(id(selection.candidate.module)) or selection.refusal
+                    self._consider(selection.candidate, rule, action, reason)
+
+    def _kept(self, candidates: Iterable[Candidate]) -> dict[int, str]:
+        """Give what no rule may touch: what a rule keeps, and everything inside it."""
+        return {
+            id(inside): f"a rule keeps {candidate.names[0]!r} as it is"
+            for candidate in candidates
+            for inside in _module(candidate).modules()
+        }
+
+    def _consider(self, candidate: Candidate, rule: Rule, action: Action, reason: str | None) -> None:
+        module = _module(candidate)
+        key = (id(module), kind_of(action))
+        if key in self.operations:
+            return
+        try:
+            if reason is not None:
+                raise Refused(reason)
+            self.operations[key] = make_operation(module, rule, action, self.look, has_data=self.has_data)
+        except Refused as refusal:
+            skipped = Skipped(candidate.names[0], rule.name, kind_of(action), refusal.reason)
+            self.refused.setdefault(key, skipped)
+
+    def outcomes(self) -> list[Outcome]:
+        """Give what becomes of every selected module, in the order of the model."""
+        found: dict[tuple[int, str], Outcome] = {
+            **self.refused,
+            **{key: Applied(o.path, o.rule, o.action, o.how) for key, o in self.operations.items()},
+        }
+        position = {id(place.module): i for i, place in enumerate(self.look.tree.modules())}
+        return [found[key] for key in sorted(found, key=lambda key: position[key[0]])]
+
+
+def _module(candidate: Candidate) -> nn.Module:
+    module = candidate.module
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"a candidate must hold a module, not {type(module).__name__}")
+    return module
+
+
+def _warnings(operations: Iterable[Operation]) -> list[str]:
+    counts = Counter(warning for operation in operations for warning in operation.change.warnings)
+    return [f"{count} × {warning}" if count > 1 else warning for warning, count in counts.items()]

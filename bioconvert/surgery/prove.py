@@ -1,0 +1,86 @@
+"""Proof of use: that a replaced layer runs, and that its own parameters get a gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from bioconvert.surgery.samples import Inputs, in_mode, preserved, run, tensors_in
+
+NEVER_RAN = "it never ran on example_inputs: the model uses its weight some other way, or not at all"
+NO_GRADIENT = "its parameters got no gradient on example_inputs: the model's output doesn't depend on them"
+
+
+def unproven(model: nn.Module, inputs: Inputs, layers: Sequence[nn.Module]) -> dict[nn.Module, str]:
+    """Give the layers that were not used, each with the reason.
+
+    The model runs in evaluation and, for layers that don't show there (auxiliary heads), in training too.
+    """
+    reasons = _unused(model, inputs, layers, training=False)
+    if reasons:
+        again = _unused(model, inputs, tuple(reasons), training=True)
+        reasons = {layer: reason for layer, reason in reasons.items() if layer in again}
+    return reasons
+
+
+def _unused(
+    model: nn.Module, inputs: Inputs, layers: Sequence[nn.Module], *, training: bool
+) -> dict[nn.Module, str]:
+    ran: set[nn.Module] = set()
+
+    def called(layer: nn.Module, *_: Any) -> None:
+        ran.add(layer)
+
+    with preserved(model), in_mode(model, training=training), _all_require_grad(layers):
+        hooks = [layer.register_forward_hook(called) for layer in layers]
+        try:
+            with torch.enable_grad():
+                outputs = run(model, inputs)
+            reached = _reached(outputs, layers)
+        finally:
+            for hook in hooks:
+                hook.remove()
+    reasons = {layer: NO_GRADIENT for layer in layers if layer not in reached}
+    return reasons | {layer: NEVER_RAN for layer in layers if layer not in ran}
+
+
+def _reached(outputs: Any, layers: Sequence[nn.Module]) -> set[nn.Module]:
+    """Give the layers of which every own parameter got a gradient."""
+    parts = [t for t in tensors_in(outputs) if t.requires_grad]
+    if not parts:
+        # Nothing that the model returns has a gradient (it generates or classifies): running must do.
+        return set(layers)
+    own = [(layer, p) for layer in layers for p in layer.parameters(recurse=False) if _differentiable(p)]
+    if not own:
+        return set(layers)
+    # The squares make the gradient depend on each output, where a plain sum of probabilities is constant.
+    loss = torch.stack([_real(part).square().sum() for part in parts]).sum()
+    gradients = torch.autograd.grad(loss, [p for _, p in own], allow_unused=True)
+    missed = {layer for (layer, _), gradient in zip(own, gradients, strict=True) if gradient is None}
+    return set(layers) - missed
+
+
+def _real(tensor: torch.Tensor) -> torch.Tensor:
+    return (torch.view_as_real(tensor) if tensor.is_complex() else tensor).float()
+
+
+def _differentiable(parameter: nn.Parameter) -> bool:
+    return parameter.is_floating_point() or parameter.is_complex()
+
+
+@contextmanager
+def _all_require_grad(layers: Sequence[nn.Module]) -> Iterator[None]:
+    """Let frozen layers show their use too."""
+    own = [p for layer in layers for p in layer.parameters(recurse=False)]
+    frozen = [p for p in own if not p.requires_grad and _differentiable(p)]
+    for parameter in frozen:
+        parameter.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(False)

@@ -1,0 +1,208 @@
+"""What was done to a model as values that JSON can hold, and doing it again on a freshly built one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import nn
+
+from bioconvert.core.classes import import_class, qualified_name
+from bioconvert.core.errors import ConversionError
+from bioconvert.graph.classes import compose, original_class
+from bioconvert.graph.rewrite import Drop
+from bioconvert.graph.trace import Untraceable
+from bioconvert.graph.tree import ModuleTree, Place
+from bioconvert.ruleset import Link
+from bioconvert.surgery.apply import RECORD
+from bioconvert.surgery.look import unwrapped
+from bioconvert.surgery.steps import Dropping, Step, remember, rewrite, set_class, steps_of
+
+Json = dict[str, Any]
+
+
+def describe(model: nn.Module) -> Json:
+    """Say what was done to a model.
+
+    Returns:
+        ``{"modules": [{"path", "steps"}], "rules": […], "seed": …}``; the steps of a module in their order,
+        each with all that :func:`replay` needs but the values of tensors.
+    """
+    root = unwrapped(model)
+    records = vars(root).get(RECORD, [])
+    return {
+        "modules": [
+            {"path": place.name, "steps": [_described(place.module, step) for step in steps_of(place.module)]}
+            for place in _converted(root)
+        ],
+        "rules": [record["rules"] for record in records],
+        "seed": records[-1]["seed"] if records else 0,
+    }
+
+
+def replay(model: nn.Module, description: Json) -> None:
+    """Do to a freshly built model what was done to another one; the new tensors' values come by loading.
+
+    Raises:
+        ConversionError: the model isn't what was converted then; every misfit is named, nothing is changed.
+    """
+    root = unwrapped(model)
+    places = {place.name: place for place in ModuleTree(root).places}
+    problems = [p for entry in description["modules"] for p in _misfits(entry, places)]
+    if problems:
+        raise ConversionError("the conversion doesn't fit this model:\n" + "\n".join(problems))
+    # A container is traced through its children's calls alone, so they may be of any class by then; but an
+    # activation that is no longer one wouldn't be found.
+    rewrites = [(entry, step) for entry, step in _all_steps(description) if step["edits"]]
+    others = [(entry, step) for entry, step in _all_steps(description) if not step["edits"]]
+    for entry, step in rewrites:
+        _rewrite_again(places[entry["path"]], step)
+    for entry, step in others:
+        _repeat(places[entry["path"]].module, step)
+    if description["modules"]:
+        vars(root)[RECORD] = [{"rules": rules, "seed": description["seed"]} for rules in description["rules"]]
+
+
+def added_tensors(model: nn.Module) -> set[str]:
+    """Give the ``state_dict`` names of the tensors that conversion added."""
+    return {
+        _join(place.name, name)
+        for place in _converted(unwrapped(model))
+        for step in steps_of(place.module)
+        for name in step.added
+    }
+
+
+def kept_originals(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Give the original values of tensors that conversion overwrote, by ``state_dict`` name."""
+    return {
+        _join(place.name, name): value
+        for place in _converted(unwrapped(model))
+        for step in reversed(steps_of(place.module))
+        for name, value in step.kept.items()
+    }
+
+
+def restore_originals(model: nn.Module, originals: Mapping[str, torch.Tensor]) -> None:
+    """Put the original values of overwritten tensors back on record after a :func:`replay`."""
+    for place in _converted(unwrapped(model)):
+        for step in steps_of(place.module):
+            for name in step.kept:
+                step.kept[name] = originals[_join(place.name, name)]
+
+
+def original_classes(model: nn.Module) -> dict[str, type[nn.Module]]:
+    """Give the class that every module of a model had before conversion, by name."""
+    return {place.name: original_class(place.module) for place in ModuleTree(unwrapped(model)).places}
+
+
+def _converted(model: nn.Module) -> Iterator[Place]:
+    return (place for place in ModuleTree(model).modules() if steps_of(place.module))
+
+
+def _all_steps(description: Json) -> Iterator[tuple[Json, Json]]:
+    return ((entry, step) for entry in description["modules"] for step in entry["steps"])
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _described(module: nn.Module, step: Step) -> Json:
+    return {
+        "rule": step.rule,
+        "action": step.action,
+        "name": step.name,
+        "into": qualified_name(step.into) if step.into is not None else None,
+        "original_class": qualified_name(original_class(module)),
+        "attributes": dict(step.attributes),
+        "added": list(step.added),
+        "filled": list(step.filled),
+        "overwritten": list(step.kept),
+        "tensors": {name: _spec(module, name) for name in step.added},
+        "edits": [_edit(edit) for edit in step.edits],
+        "dropping": asdict(step.dropping) if step.dropping is not None else None,
+    }
+
+
+def _edit(edit: Drop) -> Json:
+    links = [{"alternatives": list(link.alternatives), "optional": link.optional} for link in edit.links]
+    return {"drop": {"layer": list(edit.layer), "followed_by": links}}
+
+
+def _spec(module: nn.Module, name: str) -> Json:
+    tensor: torch.Tensor = getattr(module, name)
+    return {
+        "kind": "parameter" if name in module._parameters else "buffer",
+        "shape": list(tensor.shape),
+        "dtype": str(tensor.dtype).removeprefix("torch."),
+        "requires_grad": tensor.requires_grad,
+    }
+
+
+def _misfits(entry: Json, places: Mapping[str, Place]) -> Iterable[str]:
+    path = entry["path"]
+    if path not in places:
+        yield f"{path!r}: there is no such module"
+        return
+    module = places[path].module
+    for step in entry["steps"]:
+        if qualified_name(type(module)) != step["original_class"]:
+            yield f"{path!r} is a {qualified_name(type(module))} and was a {step['original_class']}"
+            return
+        if step["into"] is not None:
+            try:
+                import_class(step["into"])
+            except ImportError as error:
+                yield f"{path!r}: {error}"
+
+
+def _rewrite_again(place: Place, step: Json) -> None:
+    edits = [
+        Drop(
+            tuple(edit["drop"]["layer"]),
+            tuple(
+                Link(**{**link, "alternatives": tuple(link["alternatives"])})
+                for link in edit["drop"]["followed_by"]
+            ),
+        )
+        for edit in step["edits"]
+    ]
+    try:
+        rewrite(place.module, edits, rule=step["rule"])
+    except Untraceable as reason:
+        raise ConversionError(f"the forward of {place.name!r} can't be rewritten again: {reason}") from reason
+
+
+def _repeat(module: nn.Module, record: Json) -> None:
+    into = import_class(record["into"]) if record["into"] is not None else None
+    step = Step(
+        rule=record["rule"],
+        action=record["action"],
+        name=record["name"],
+        into=into,
+        previous=type(module),
+        attributes=dict(record["attributes"]),
+        added=tuple(record["added"]),
+        filled=tuple(record["filled"]),
+        kept={name: getattr(module, name).detach() for name in record["overwritten"]},
+        dropping=Dropping(**record["dropping"]) if record["dropping"] is not None else None,
+    )
+    if into is not None:
+        set_class(module, compose(into, type(module)))
+    vars(module).update(step.attributes)
+    for name, spec in record["tensors"].items():
+        _add_empty(module, name, spec)
+    remember(module, step)
+
+
+def _add_empty(module: nn.Module, name: str, spec: Json) -> None:
+    like = next(iter(module.parameters(recurse=False)), None)
+    device = like.device if like is not None else None
+    empty = torch.empty(spec["shape"], dtype=getattr(torch, spec["dtype"]), device=device)
+    if spec["kind"] == "parameter":
+        module._parameters[name] = nn.Parameter(empty, requires_grad=spec["requires_grad"])
+    else:
+        module._buffers[name] = empty

@@ -1,0 +1,75 @@
+"""Undoing a conversion, for good or for the time of a comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import nn
+
+from bioconvert.graph.classes import original_class
+from bioconvert.surgery.apply import RECORD
+from bioconvert.surgery.look import unwrapped
+from bioconvert.surgery.optimizer import remove_parameters
+from bioconvert.surgery.steps import set_class, steps_of, undo
+
+
+def revert(model: nn.Module, *, optimizer: torch.optim.Optimizer | None = None) -> nn.Module:
+    """Give every module of a model its original class back, and remove what conversion added.
+
+    Trained values of ``weight`` and ``bias`` stay as trained; values that a rule itself overwrote come back.
+    A model that was never converted is left as it is.
+
+    Args:
+        model: the model, changed in place.
+        optimizer: forgets the parameters that conversion had added.
+
+    Returns:
+        The same model.
+    """
+    root = unwrapped(model)
+    removed: list[torch.Tensor] = []
+    for module in list(root.modules()):
+        while steps_of(module):
+            before = [p for p in module._parameters.values() if p is not None]
+            undo(module)
+            after = {id(p) for p in module._parameters.values()}
+            removed += [p for p in before if id(p) not in after]
+    vars(root).pop(RECORD, None)
+    if optimizer is not None:
+        remove_parameters(optimizer, removed)
+    return model
+
+
+@contextmanager
+def as_original(model: nn.Module) -> Iterator[None]:
+    """Let a converted model compute what the original did, with its present weights, for a while."""
+    with ExitStack() as stack:
+        for module in list(model.modules()):
+            if steps_of(module):
+                stack.enter_context(_module_as_original(module))
+        yield
+
+
+@contextmanager
+def _module_as_original(module: nn.Module) -> Iterator[None]:
+    own = type(module)
+    filled = {name: module._parameters[name] for step in steps_of(module) for name in step.filled}
+    # Where several steps overwrote a tensor, the first one kept the original's values.
+    kept = {name: value for step in reversed(steps_of(module)) for name, value in step.kept.items()}
+    tensors = {name: getattr(module, name) for name in kept}
+    present = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+    set_class(module, original_class(module))
+    module._parameters.update(dict.fromkeys(filled))
+    with torch.no_grad():
+        for name, value in kept.items():
+            tensors[name].copy_(value)
+    try:
+        yield
+    finally:
+        set_class(module, own)
+        module._parameters.update(filled)
+        with torch.no_grad():
+            for name, value in present.items():
+                tensors[name].copy_(value)

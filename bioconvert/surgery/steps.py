@@ -1,0 +1,201 @@
+"""One step of a conversion on one module: doing it, undoing it, and what must be remembered in between.
+
+The steps are kept on the module itself, so that they follow it through ``deepcopy``, pickle and into another
+model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from bioconvert.core.change import Change, TensorRecipe
+from bioconvert.core.random import Stream
+from bioconvert.graph.classes import STEPS, compose
+from bioconvert.graph.rewrite import Drop, rewrite_of, rewritten_class
+
+NO_STREAM = Stream(0, "")
+
+
+@dataclass(frozen=True, slots=True)
+class Dropping:
+    """The activation that went with a layer.
+
+    Args:
+        activation: its class name.
+        norm: dotted name of the normalisation between the layer and it, if there is one.
+    """
+
+    activation: str
+    norm: str | None = None
+
+
+@dataclass
+class Step:
+    """What one step did to a module, and what it takes to undo it.
+
+    Args:
+        rule: name of the rule.
+        action: ``"replace"``, ``"attach <mechanism>"``, ``"wrap"``, ``"drop"`` or ``"rewrite"``.
+        name: the name that the rule file gives to what was done, such as ``"YatLinear"``.
+        into: the class whose behaviour the module took on.
+        previous: the module's class before.
+        attributes: plain values set on the instance.
+        added: names of new parameters and buffers.
+        filled: names among ``added`` that were registered as ``None`` before.
+        kept: the old values of tensors that were overwritten.
+        edits: what was changed in the module's own forward.
+        dropping: the activation that went with the layer.
+    """
+
+    rule: str
+    action: str
+    name: str
+    into: type[nn.Module] | None
+    previous: type[nn.Module]
+    attributes: dict[str, object] = field(default_factory=dict)
+    added: tuple[str, ...] = ()
+    filled: tuple[str, ...] = ()
+    kept: dict[str, torch.Tensor] = field(default_factory=dict)
+    edits: tuple[Drop, ...] = ()
+    dropping: Dropping | None = None
+
+
+def steps_of(module: nn.Module) -> list[Step]:
+    """Give the steps that a module has been through, the first one first."""
+    found: list[Step] = vars(module).get(STEPS, [])
+    return found
+
+
+def conflicts(module: nn.Module, change: Change) -> list[str]:
+    """Name what a change would add and the module has already."""
+    taken = [name for name in change.attributes if name in vars(module)]
+    return taken + [name for name in change.adds if _tensor(module, name) is not None]
+
+
+def carry_out(
+    module: nn.Module,
+    change: Change,
+    *,
+    rule: str,
+    action: str,
+    name: str,
+    stream: Stream = NO_STREAM,
+    values: Mapping[str, torch.Tensor] | None = None,
+    dropping: Dropping | None = None,
+) -> Step:
+    """Change a module; if that fails, the module is as it was.
+
+    Args:
+        module: the module, changed in place.
+        change: what becomes of it.
+        rule: name of the rule, for the record.
+        action: what is done, for the record.
+        name: what the rule file calls it, for the record.
+        stream: the random numbers for new values.
+        values: values found from sample data, instead of the recipes'.
+        dropping: the activation that goes with it, for the record.
+    """
+    made = {**change.adds, **change.overwrites}
+    new = {each: _made(module, each, recipe, stream, values or {}) for each, recipe in made.items()}
+    step = Step(rule, action, name, change.into, type(module), dict(change.attributes), dropping=dropping)
+    step.added = tuple(change.adds)
+    step.filled = tuple(each for each in change.adds if _is_registered(module, each))
+    step.kept = {each: _require(module, each).detach().clone() for each in change.overwrites}
+    if change.into is not None:
+        set_class(module, compose(change.into, type(module)))
+    vars(module).update(step.attributes)
+    for each, recipe in change.adds.items():
+        table: dict[str, Any] = module._parameters if recipe.kind == "parameter" else module._buffers
+        table[each] = new[each]
+    with torch.no_grad():
+        for each in change.overwrites:
+            _require(module, each).copy_(new[each])
+    remember(module, step)
+    return step
+
+
+def rewrite(container: nn.Module, edits: Iterable[Drop], *, rule: str) -> Step:
+    """Give a container a forward of its own with some calls left out.
+
+    Raises:
+        Untraceable: its forward can't be traced, or the calls aren't there; the container is as it was.
+    """
+    step = Step(rule, "rewrite", "rewrite", None, type(container), edits=tuple(edits))
+    cls = rewritten_class(type(container), step.edits)
+    rewrite_of(cls).prepare(container)
+    set_class(container, cls)
+    remember(container, step)
+    return step
+
+
+def undo(module: nn.Module) -> Step:
+    """Undo a module's last step.
+
+    Tensors that the step overwrote get their old values back; everything else keeps its present values.
+    """
+    steps = steps_of(module)
+    step = steps.pop()
+    if not steps:
+        del vars(module)[STEPS]
+    set_class(module, step.previous)
+    for name in step.attributes:
+        vars(module).pop(name, None)
+    for name in step.added:
+        table = module._parameters if name in module._parameters else module._buffers
+        if name in step.filled:
+            module._parameters[name] = None
+        else:
+            del table[name]
+            module._non_persistent_buffers_set.discard(name)
+    with torch.no_grad():
+        for name, value in step.kept.items():
+            _require(module, name).copy_(value)
+    return step
+
+
+def set_class(module: nn.Module, cls: type[nn.Module]) -> None:
+    """Change the class of a module, past any ``__setattr__`` of its own."""
+    object.__setattr__(module, "__class__", cls)
+
+
+def remember(module: nn.Module, step: Step) -> None:
+    """Put a step on record."""
+    vars(module).setdefault(STEPS, []).append(step)
+
+
+def _made(
+    module: nn.Module,
+    name: str,
+    recipe: TensorRecipe,
+    stream: Stream,
+    values: Mapping[str, torch.Tensor],
+) -> torch.Tensor:
+    like: torch.Tensor = getattr(module, recipe.like)
+    with torch.no_grad():
+        if name in values:
+            value = values[name]
+        else:
+            value = recipe.make({each: getattr(module, each).detach() for each in recipe.reads}, stream)
+        dtype = like.dtype if value.is_floating_point() else value.dtype
+        value = value.to(device=like.device, dtype=dtype)
+    if recipe.kind == "buffer":
+        return value
+    return nn.Parameter(value, requires_grad=like.requires_grad)
+
+
+def _tensor(module: nn.Module, name: str) -> Any:
+    return module._parameters.get(name, module._buffers.get(name))
+
+
+def _require(module: nn.Module, name: str) -> torch.Tensor:
+    tensor: torch.Tensor = _tensor(module, name)
+    return tensor
+
+
+def _is_registered(module: nn.Module, name: str) -> bool:
+    return name in module._parameters or name in module._buffers

@@ -1,0 +1,54 @@
+"""Commands run as a user runs them, in this process or in one of their own."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import pytest
+from typer.testing import CliRunner
+
+from bioconvert.cli.main import app
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command gave."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self):
+        """The one JSON document on stdout."""
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def bioconvert(tmp_path, monkeypatch):
+    """Run a command in this process, in an empty working directory and an 80-column terminal."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def run(*words):
+        result = CliRunner().invoke(app, [str(word) for word in words])
+        return Ran(result.exit_code, result.stdout, result.stderr)
+
+    return run
+
+
+@pytest.fixture
+def process(tmp_path):
+    """Run ``python -m bioconvert`` in a process of its own."""
+
+    def run(*words, python=(), env=None):
+        command = [sys.executable, *python, "-m", "bioconvert", *map(str, words)]
+        environment = {**os.environ, "COLUMNS": "80", **(env or {})}
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=120
+        )
+        return Ran(done.returncode, done.stdout, done.stderr)
+
+    return run

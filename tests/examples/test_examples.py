@@ -1,0 +1,27 @@
+"""The scripts that newcomers copy."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+SAID = {
+    "convert_a_model.py": ["replace", "YatLinear", "relative", "loss after 20 steps", "Linear"],
+    "write_a_rule_file.py": ["hidden.0", "mine.yaml:14:", "Did you mean 'YatLinear'?"],
+    "save_and_load.py": ["bioconvert.json", "model.safetensors", "equal outputs: True"],
+}
+
+
+def test_every_example_is_run():
+    """No example is without a row here."""
+    assert {path.name for path in EXAMPLES.glob("*.py")} == SAID.keys()
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_example_runs(capsys, name):
+    """An example runs as it stands and prints what it promises."""
+    runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+    out = capsys.readouterr().out
+    assert [text for text in SAID[name] if text not in out] == []
