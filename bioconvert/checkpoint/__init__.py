@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from bioconvert.checkpoint.reading import Checkpoint, read_checkpoint
     from bioconvert.checkpoint.reverting import revert_folder
     from bioconvert.checkpoint.saving import save_model
-    from bioconvert.checkpoint.sniff import sniff
     from bioconvert.checkpoint.torchvision_ops import import_torchvision
     from bioconvert.checkpoint.verifying import Finding, verify_folder
 
@@ -50,7 +49,6 @@ __all__ = [
     "read_manifest",
     "revert_folder",
     "save_model",
-    "sniff",
     "verify_folder",
 ]
 
@@ -78,7 +76,6 @@ __getattr__ = lazy_exports(
         "read_manifest": f"{_PACKAGE}.manifest",
         "revert_folder": f"{_PACKAGE}.reverting",
         "save_model": f"{_PACKAGE}.saving",
-        "sniff": f"{_PACKAGE}.sniff",
         "verify_folder": f"{_PACKAGE}.verifying",
     },
 )

@@ -59,9 +59,8 @@ def _damage(path: Path, error: Exception) -> BioconvertError:
     reason = (str(error).splitlines() or [""])[0][:160]
     if "allocate memory" in reason:
         return UnsafeFileError(f"{path}: asks for more memory than there is ({reason})")
-    return CorruptFileError(
-        f"{path}: can't be read to its end ({type(error).__name__}: {reason}); it is damaged"
-    )
+    said = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
+    return CorruptFileError(f"{path}: can't be read to its end ({said}); it is cut short or damaged")
 
 
 def _refusal(handle: BinaryIO, path: Path, file_format: FileFormat, message: str) -> BioconvertError:
@@ -70,10 +69,10 @@ def _refusal(handle: BinaryIO, path: Path, file_format: FileFormat, message: str
     named = _GLOBAL.search(message)
     if named is not None and named[1] in found:
         wanted = [named[1]]
-    elif not whole:
-        return CorruptFileError(f"{path}: the pickle is cut short or damaged; copy or download it again")
     else:
         wanted = [name for name in found if name.rpartition(".")[0] not in _PLAIN_MODULES]
+    if not wanted and not whole:
+        return CorruptFileError(f"{path}: the pickle is cut short or damaged; copy or download it again")
     names = ", ".join(wanted[:_SHOWN]) or "objects that torch.save doesn't write"
     return UnsafeFileError(
         f"{path}: would run code when loaded: its pickle wants {names}. Nothing was run. "

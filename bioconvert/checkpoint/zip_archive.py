@@ -6,8 +6,10 @@ blocks, and an archive that claims more than its own size is refused before anyt
 
 from __future__ import annotations
 
+import errno
 import struct
 import zipfile
+import zlib
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,6 +25,8 @@ _MAX_COMMENT = 0xFFFF
 _END64_LOCATOR = struct.Struct("<4sLQL")
 _END64 = struct.Struct("<4sQ2H2L4Q")
 _IN_ZIP64 = 0xFFFFFFFF
+_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+_DAMAGE = (zipfile.BadZipFile, EOFError, struct.error, ValueError, OverflowError, zlib.error)
 
 
 def check_zip(handle: BinaryIO, path: Path) -> None:
@@ -42,12 +46,18 @@ def check_zip(handle: BinaryIO, path: Path) -> None:
             _check_entries(archive.infolist(), path, size)
             for entry in archive.infolist():
                 _check_crc(archive, entry, path)
-    except (zipfile.BadZipFile, EOFError, struct.error, ValueError) as error:
-        raise CorruptFileError(
-            f"{path}: is a damaged zip archive ({error}); copy or download it again"
-        ) from None
+    except _DAMAGE as error:
+        raise _damaged(path, error) from None
+    except OSError as error:
+        if error.errno not in {None, errno.EINVAL}:  # a place before the beginning of the file was sought
+            raise
+        raise _damaged(path, error) from None
     except (NotImplementedError, RuntimeError) as error:
         raise CheckpointError(f"{path}: is a zip archive that torch.save didn't write ({error})") from None
+
+
+def _damaged(path: Path, error: Exception) -> CorruptFileError:
+    return CorruptFileError(f"{path}: is a damaged zip archive ({error}); copy or download it again")
 
 
 def _check_entries(entries: list[zipfile.ZipInfo], path: Path, size: int) -> None:
@@ -55,6 +65,10 @@ def _check_entries(entries: list[zipfile.ZipInfo], path: Path, size: int) -> Non
     if len(set(names)) < len(names):
         raise UnsafeFileError(
             f"{path}: has two entries of the same name, which readers could take in two ways"
+        )
+    if any(entry.compress_type not in _METHODS or entry.flag_bits & 1 for entry in entries):
+        raise CorruptFileError(
+            f"{path}: has an encrypted or oddly compressed entry, which torch never writes"
         )
     total = sum(entry.file_size for entry in entries)
     if total > size:

@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import isfinite
 from typing import TYPE_CHECKING
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 """Of the ``--json`` documents; grows when a key changes its meaning or goes."""
+
+NO_FILE = Problem("").source
+"""What a problem says of its source where it has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +95,15 @@ def failure_document(name: str, failure: Failure, message: str, problems: Iterab
     return document(name, {"error": error})
 
 
-def describe_problems(problems: Iterable[Problem]) -> str:
-    """Write the problems of rule files, each with its place, and their number."""
-    found = tuple(problems)
-    files = len({problem.source for problem in found})
-    total = f"{plural(len(found), 'problem')} in {plural(files, 'file')}."
-    return "\n".join([*map(str, found), total])
+def describe_problems(problems: Sequence[Problem]) -> str:
+    """Write the problems of rule files, each with its place, and their number; others as plain errors."""
+    nowhere = [problem for problem in problems if problem.source == NO_FILE]
+    placed = [problem for problem in problems if problem.source != NO_FILE]
+    lines = [f"error: {problem.message}" for problem in nowhere] + [str(problem) for problem in placed]
+    if placed:
+        files = len({problem.source for problem in placed})
+        lines.append(f"{plural(len(placed), 'problem')} in {plural(files, 'file')}.")
+    return "\n".join(lines)
 
 
 def _fail(name: str, error: BaseException, *, as_json: bool, debug: bool) -> Exit:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -23,7 +24,7 @@ from bioconvert.cli.options import (
     Seed,
 )
 from bioconvert.cli.plan import Prepared, plan_answer, prepare
-from bioconvert.cli.source import Source, source
+from bioconvert.cli.source import Built, source_of
 from bioconvert.cli.streams import step
 from bioconvert.core.errors import OptionError, TargetError
 
@@ -61,12 +62,12 @@ def convert(
     ruleset = resolve_rules(list(rules))
     if not dry_run:
         check_target(out, overwrite=overwrite)
-    origin = source(checkpoint, arch, arch_args, allow_missing)
+    source = source_of(checkpoint, arch, arch_args, allow_missing)
     given = samples(inputs, input_shape, seed=seed)
-    prepared = prepare(ruleset, origin, given, seed=seed)
+    prepared = prepare(ruleset, source, given, seed=seed)
     if dry_run or out is None:
         return plan_answer(prepared, every=every)
-    return _convert(prepared, origin, out, overwrite=overwrite)
+    return _convert(prepared, out, overwrite=overwrite)
 
 
 def check_target(out: Path | None, *, overwrite: bool) -> None:
@@ -84,28 +85,16 @@ def check_target(out: Path | None, *, overwrite: bool) -> None:
         raise TargetError(f"{out}: is not empty; choose another folder, or replace it with --overwrite")
 
 
-def _convert(prepared: Prepared, origin: Source, out: Path, *, overwrite: bool) -> Answer:
-    from bioconvert import api
-    from bioconvert.checkpoint import save_model
+def _convert(prepared: Prepared, out: Path, *, overwrite: bool) -> Answer:
     from bioconvert.report.summary import summary_lines
 
-    before = _classes(prepared.model)
+    model = prepared.built.model
+    before = _classes(model)
     with step("converting"):
         report = prepared.plan.apply()
-    lines = summary_lines(report, before, _classes(prepared.model))
-    drift = None
-    if prepared.inputs is not None:
-        with step("measuring the drift"):
-            drift = api.drift(prepared.model, prepared.inputs)
-    with step(f"writing {out}"):
-        save_model(
-            prepared.model,
-            out,
-            arch=origin.arch,
-            arch_args=dict(origin.arch_args),
-            overwrite=overwrite,
-            source=origin.checkpoint,
-        )
+    lines = summary_lines(report, before, _classes(model))
+    drift = _drift(prepared)
+    _save(prepared.built, out, overwrite=overwrite)
     data = {
         "out": str(out),
         "summary": [asdict(line) for line in lines],
@@ -113,6 +102,33 @@ def _convert(prepared: Prepared, origin: Source, out: Path, *, overwrite: bool) 
         "drift": None if drift is None else drift.to_dict(),
     }
     return Answer(data, lambda: _text(lines, report.warnings, drift, out))
+
+
+def _drift(prepared: Prepared) -> Drift | None:
+    from bioconvert import api
+
+    if prepared.inputs is None:
+        return None
+    with step("measuring the drift"):
+        return api.drift(prepared.built.model, prepared.inputs)
+
+
+def _save(built: Built, out: Path, *, overwrite: bool) -> None:
+    from bioconvert.checkpoint import save_model
+
+    named = built.architecture
+    if named is not None and named.kind == "transformers":
+        # Such a model carries its configuration, which save_model finds; no text stands for it.
+        named = None
+    with step(f"writing {out}"):
+        save_model(
+            built.model,
+            out,
+            arch=None if named is None else str(named),
+            arch_args=None if named is None else named.args,
+            overwrite=overwrite,
+            source=built.origin,
+        )
 
 
 def _classes(model: nn.Module) -> Mapping[str, str]:
@@ -125,10 +141,10 @@ def _text(
     from bioconvert.report.drift import drift_line
     from bioconvert.report.summary import summary_table
 
-    yield summary_table(lines)
+    yield summary_table(lines) if lines else "the rules change nothing in this model"
     yield from (f"warning: {warning}" for warning in warnings)
     yield ""
     if drift is not None:
         yield drift_line(drift.output)
     yield f"written to {out}"
-    yield f'use it with: import bioconvert as bc; model = bc.load("{out}")'
+    yield f"use it with: import bioconvert as bc; model = bc.load({json.dumps(str(out))})"

@@ -90,8 +90,9 @@ def demo(
 
     Takes half a minute and downloads nothing; the handwritten digits come with scikit-learn.
     """
-    files = _files(out)
+    files = _free_files(out)
     digits = _load_digits(seed)
+    out.mkdir(parents=True, exist_ok=True)
     accuracy = {"trained": _train_original(digits, files, seed)}
 
     shown = plan(rules=[RULES], checkpoint=files.checkpoint, arch=ARCH, inputs=files.samples, seed=seed)
@@ -114,13 +115,12 @@ def demo(
     return Answer(data, lambda: _text(files, shown, done, accuracy))
 
 
-def _files(folder: Path) -> Files:
-    """Prepare the folder; what an earlier demo left there may be replaced, nothing else."""
+def _free_files(folder: Path) -> Files:
+    """Check the folder: what an earlier demo left there is replaced, other files are not touched."""
     files = Files(folder)
     own = set(files.named().values())
     if folder.exists() and (not folder.is_dir() or not own.issuperset(folder.iterdir())):
         raise TargetError(f"{folder}: holds other files than the demo's; choose another folder with --out")
-    folder.mkdir(parents=True, exist_ok=True)
     return files
 
 
@@ -166,7 +166,7 @@ def _train_on(digits: Digits, files: Files, seed: int) -> Mapping[str, float]:
     torch.manual_seed(seed)
     with step(f"training the converted network, {plural(FINE_TUNING_EPOCHS, 'more epoch')}"):
         _train(model, digits, FINE_TUNING_EPOCHS)
-    api.save(model, files.fine_tuned, arch=ARCH)
+    api.save(model, files.fine_tuned, arch=ARCH, overwrite=True)
     return {"converted": converted, "fine_tuned": _accuracy(model, digits)}
 
 

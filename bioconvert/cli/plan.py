@@ -11,12 +11,10 @@ import typer
 from bioconvert.cli.command import Answer
 from bioconvert.cli.inputs import Arguments, Samples, samples
 from bioconvert.cli.options import AllowMissing, Arch, ArchArgs, Every, Inputs, InputShape, Rules, Seed
-from bioconvert.cli.source import Source, build, source
+from bioconvert.cli.source import Built, Source, build, source_of
 from bioconvert.cli.streams import step
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from bioconvert.api import Plan
     from bioconvert.ruleset import RuleSet
 
@@ -38,9 +36,9 @@ def plan(
     from bioconvert.ruleset import resolve_rules
 
     ruleset = resolve_rules(list(rules))
-    origin = source(checkpoint, arch, arch_args, allow_missing)
+    source = source_of(checkpoint, arch, arch_args, allow_missing)
     given = samples(inputs, input_shape, seed=seed)
-    return plan_answer(prepare(ruleset, origin, given, seed=seed), every=every)
+    return plan_answer(prepare(ruleset, source, given, seed=seed), every=every)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,24 +46,25 @@ class Prepared:
     """A model with its plan: what both ``plan`` and ``convert`` begin with.
 
     Args:
-        model: the model, not yet changed.
+        built: the model, not yet changed, and where it came from.
         plan: what would change.
         inputs: arguments to call the model with, if there are any.
     """
 
-    model: nn.Module
+    built: Built
     plan: Plan
     inputs: Arguments | None
 
 
-def prepare(ruleset: RuleSet, origin: Source, given: Samples | None, *, seed: int) -> Prepared:
+def prepare(ruleset: RuleSet, source: Source, given: Samples | None, *, seed: int) -> Prepared:
     """Build the model and plan the conversion."""
-    model = build(origin)
+    built = build(source)
     from bioconvert import api
 
-    arguments = None if given is None else given.arguments(model)
+    arguments = None if given is None else given.arguments(built.model)
     with step("planning"):
-        return Prepared(model, api.plan(model, ruleset, example_inputs=arguments, seed=seed), arguments)
+        found = api.plan(built.model, ruleset, example_inputs=arguments, seed=seed)
+    return Prepared(built, found, arguments)
 
 
 def plan_answer(prepared: Prepared, *, every: bool) -> Answer:

@@ -17,6 +17,8 @@ from bioconvert.core.errors import OptionError
 if TYPE_CHECKING:
     from torch import nn
 
+    from bioconvert.checkpoint import Architecture, Checkpoint
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -35,7 +37,7 @@ class Source:
     allow_missing: tuple[str, ...] = ()
 
 
-def source(
+def source_of(
     checkpoint: Path | None, arch: str | None, arch_args: str | None, allow_missing: Iterable[str] | None
 ) -> Source:
     """Check what can be checked of a source before anything is read.
@@ -64,27 +66,57 @@ def require(path: Path) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
 
-def build(origin: Source) -> nn.Module:
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A model with its tensors, and what a manifest should say of where it came from.
+
+    Args:
+        model: the model.
+        origin: the checkpoint that was read, or its path; ``None`` for an architecture alone.
+        architecture: how the model was built; ``None`` where a folder of ours doesn't say.
+    """
+
+    model: nn.Module
+    origin: Checkpoint | Path | None
+    architecture: Architecture | None
+
+
+def build(source: Source) -> Built:
     """Build the model and load its tensors: the bytes are judged first, then the architecture.
 
     Raises:
         CheckpointError: the checkpoint is unsafe, corrupt, or doesn't fit the architecture.
     """
     _find_modules_here()
-    if origin.checkpoint is None:
-        return _build_bare(origin)
-    if origin.arch is None and is_ours(origin.checkpoint):
-        return load_ours(origin.checkpoint)
-    with step(f"reading {origin.checkpoint}"):
+    if source.checkpoint is None:
+        return _build_bare(source)
+    if source.arch is None and is_ours(source.checkpoint):
+        return _rebuild(source.checkpoint)
+    with step(f"reading {source.checkpoint}"):
         # Importing torch takes seconds too, which the step is there to explain.
         from bioconvert.checkpoint import choose_architecture, load_into, read_checkpoint
 
-        checkpoint = read_checkpoint(origin.checkpoint)
-    architecture = choose_architecture(origin.checkpoint, origin.arch, origin.arch_args)
+        checkpoint = read_checkpoint(source.checkpoint)
+    architecture = choose_architecture(source.checkpoint, source.arch, source.arch_args)
     with step(f"building {architecture}"):
         model = architecture.build()
-        load_into(model, checkpoint, origin.allow_missing)
-    return model
+        load_into(model, checkpoint, source.allow_missing)
+    return Built(model, checkpoint, architecture)
+
+
+def _build_bare(source: Source) -> Built:
+    with step(f"building {source.arch}"):
+        from bioconvert.checkpoint import parse_arch
+
+        architecture = parse_arch(source.arch or "", source.arch_args)
+        return Built(architecture.build(), None, architecture)
+
+
+def _rebuild(folder: Path) -> Built:
+    model = load_ours(folder)
+    from bioconvert.checkpoint import architecture_in
+
+    return Built(model, folder, architecture_in(folder))
 
 
 def load_ours(folder: Path) -> nn.Module:
@@ -101,13 +133,6 @@ def is_ours(path: Path) -> bool:
     from bioconvert.checkpoint.layout import MANIFEST
 
     return (path / MANIFEST).is_file()
-
-
-def _build_bare(origin: Source) -> nn.Module:
-    with step(f"building {origin.arch}"):
-        from bioconvert.checkpoint import parse_arch
-
-        return parse_arch(origin.arch or "", origin.arch_args).build()
 
 
 def _find_modules_here() -> None:

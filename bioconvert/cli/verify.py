@@ -11,6 +11,7 @@ from bioconvert.cli.command import Answer
 from bioconvert.cli.exits import Exit
 from bioconvert.cli.source import require
 from bioconvert.cli.streams import step
+from bioconvert.report.text import plural
 
 
 def verify(
@@ -21,10 +22,16 @@ def verify(
     Each finding is one line, and the exit code is 1 if there is any.
     """
     from bioconvert.checkpoint import verify_folder
+    from bioconvert.cli.contents import read_contents
 
     require(folder)
     with step(f"verifying {folder}"):
         findings = [str(finding) for finding in verify_folder(folder)]
+    if findings:
+        return Answer({"findings": findings}, lambda: findings, Exit.FINDINGS)
+    contents = read_contents(folder)
+    count = len(contents.tensors)
     return Answer(
-        {"findings": findings}, lambda: findings or ["sound"], Exit.FINDINGS if findings else Exit.DONE
+        {"findings": [], "tensors": count, "bytes": contents.size},
+        lambda: [f"sound: {plural(count, 'tensor')}, {plural(contents.size, 'byte')}"],
     )

@@ -49,6 +49,7 @@ class Registry:
     def __init__(self, kind: str):
         self.kind = kind
         self._entries: dict[str, dict[str, Entry]] = {}
+        self._found: dict[tuple[str, type], Entry | None] = {}
 
     def register(self, name: str, build: Callable[..., Change], of: Iterable[str]) -> None:
         """Add a builder under a name for each class in ``of``.
@@ -57,6 +58,7 @@ class Registry:
             ValueError: the name is taken for one of these classes, or has other options there.
         """
         known = self._entries.setdefault(name, {})
+        self._found.clear()
         for base in of:
             if base in known:
                 raise ValueError(f"{self.kind} {name!r} is registered for {base or 'any module'} already")
@@ -83,6 +85,11 @@ class Registry:
 
     def find(self, name: str, cls: type[nn.Module]) -> Entry | None:
         """Give the builder under ``name`` for modules of class ``cls``: that of its nearest ancestor."""
+        if (name, cls) not in self._found:
+            self._found[name, cls] = self._search(name, cls)
+        return self._found[name, cls]
+
+    def _search(self, name: str, cls: type) -> Entry | None:
         entries = self.entries(name)
         by_class = {loaded_class(base): entry for base, entry in entries.items() if base}
         for ancestor in cls.__mro__:

@@ -1,37 +1,62 @@
-"""Walking through a tensor in blocks that fit the processor's cache."""
+"""Walking through a tensor in blocks that fit the processor's cache, with buffers that outlive the walk."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from itertools import product
 from math import prod
 
 import torch
 
+from bioconvert.functional.eager import has_values
+
 BLOCK = 524_288
-"""Elements of a block on the CPU: the three or four of them in use together fit a 32 MiB cache (measured)."""
+"""Elements of a block on the CPU: the few of them in use together fit the cache (measured)."""
 
 Place = tuple[slice, ...]
+WHOLE: Place = ()
 
 
-def blocks(shape: torch.Size, size: int) -> Iterator[Place]:
-    """Cut a shape into blocks of at most ``size`` elements, along the leading dimensions."""
-    split = next((d for d in range(len(shape)) if prod(shape[d + 1 :]) <= size), len(shape) - 1)
-    step = max(1, size // max(1, prod(shape[split + 1 :])))
-    steps = [1] * split + [step]
-    ranges = [range(0, shape[dim], steps[dim]) for dim in range(split + 1)]
-    for starts in product(*ranges):
-        yield tuple(slice(start, start + steps[dim]) for dim, start in enumerate(starts))
+def places(tensor: torch.Tensor) -> list[Place]:
+    """Cut a tensor into blocks along its leading dimensions; one that is small, or elsewhere, is one block."""
+    if tensor.numel() <= BLOCK or tensor.device.type != "cpu":
+        return [WHOLE]
+    return list(_places(tensor.shape))
 
 
 def at(tensor: torch.Tensor, place: Place) -> torch.Tensor:
-    """Give a tensor's part at a block's place; a dimension of size 1 belongs to every block."""
+    """Give a tensor's part in a block; a dimension of size 1 belongs to every block."""
+    if not place:
+        return tensor
     whole = slice(None)
     return tensor[tuple(whole if tensor.shape[dim] == 1 else part for dim, part in enumerate(place))]
 
 
-def add_reduced(total: torch.Tensor, block: torch.Tensor, place: Place, factor: float = 1.0) -> None:
-    """Add ``factor`` times a block to ``total``, summed over the dimensions in which ``total`` has size 1."""
-    target = at(total, place)
-    dims = [dim for dim in range(block.dim()) if target.shape[dim] == 1 and block.shape[dim] != 1]
-    target.add_(block.sum(dims, keepdim=True) if dims else block, alpha=factor)
+def buffers(like: torch.Tensor, count: int) -> torch.Tensor:
+    """Give room for some blocks of a tensor, to be used before the next call in this thread."""
+    if not has_values(like):
+        return like.new_empty(count, like.numel())
+    size = count * BLOCK
+    kept = _kept.of.get(like.dtype)
+    if kept is None or kept.numel() < size:
+        with torch.inference_mode(False):
+            kept = _kept.of[like.dtype] = torch.empty(size, dtype=like.dtype)
+    return kept[:size].view(count, BLOCK)
+
+
+class _Kept(threading.local):
+    """Memory kept from call to call: to get it anew costs more than the arithmetic in it (measured)."""
+
+    def __init__(self) -> None:
+        self.of: dict[torch.dtype, torch.Tensor] = {}
+
+
+_kept = _Kept()
+
+
+def _places(shape: torch.Size) -> Iterator[Place]:
+    split = next(dim for dim in range(len(shape)) if prod(shape[dim + 1 :]) <= BLOCK)
+    steps = [1] * split + [max(1, BLOCK // prod(shape[split + 1 :]))]
+    for starts in product(*(range(0, size, step) for size, step in zip(shape, steps, strict=False))):
+        yield tuple(slice(start, start + step) for start, step in zip(starts, steps, strict=True))

@@ -6,9 +6,17 @@ import torch
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 
-def is_recorded() -> bool:
-    """Say whether operations are being recorded into a graph, which wants plain operations only."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+def is_transformed() -> bool:
+    """Say whether ``torch.func`` is at work, whose tensors have no memory of their own to write to.
+
+    There is no public question for it; this one is what ``torch.autograd.Function`` itself asks.
+    """
+    return torch._C._are_functorch_transforms_active()
+
+
+def wants_plain_operations() -> bool:
+    """Say whether operations are being recorded or transformed: compiled, exported, traced, batched."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing() or is_transformed()
 
 
 def has_values(tensor: torch.Tensor) -> bool:

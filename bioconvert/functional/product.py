@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 
 from bioconvert.functional import yat_formula
-from bioconvert.functional.eager import has_values, is_recorded
+from bioconvert.functional.eager import has_values, wants_plain_operations
 from bioconvert.functional.precision import narrowed, score_dtype
+from bioconvert.functional.units import BiasMode, units
 from bioconvert.functional.yat_formula import Coefficient, Terms
 from bioconvert.functional.yat_function import YatFunction
-
-BiasMode = Literal["pre", "post"]
-
-NEAR = 2e-3
-"""A squared distance below this part of the squared norms is too small a difference of large fp32 numbers.
-
-Its rounding error is at most 6e-7 of the squared norms (measured for 16 to 4096 features), so that what is not
-near is right to 3e-4.
-"""
 
 
 def yat(
@@ -48,16 +38,39 @@ def yat(
         epsilon: :math:`\varepsilon`.
         offset: :math:`o`; ``None`` for 0.
         bias_mode: ``"pre"`` or ``"post"``.
-        floor: :math:`f`; the default 0 says that a squared distance is not negative.
+        floor: :math:`f`; 0 only says that a squared distance is not negative.
 
     Shape:
-        - All tensors broadcast with ``score``; the output has its shape.
+        - Output: that of ``score``, with which every other tensor broadcasts.
 
     Raises:
         ValueError: an unknown ``bias_mode``.
     """
     dtype = score_dtype(score)
-    bias, offset = placed_bias(bias, alpha, offset, bias_mode)
-    terms = Terms(input_norm, weight_norm, bias, alpha, epsilon, offset)
-    y, _ = product(score.to(dtype), Terms(*(_to(term, dtype) for term in terms)), floor, look=False)
+    of_units = units(bias, alpha, epsilon, offset, bias_mode).map(lambda unit: unit.to(dtype))
+    terms = Terms(input_norm.to(dtype), weight_norm.to(dtype), *of_units)
+    y, _ = product(score.to(dtype), terms, floor, look=False)
     return narrowed(y, score.dtype)
+
+
+def product(
+    score: torch.Tensor, terms: Terms, floor: float, *, look: bool = True
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Give the Yat product and, where it was asked for and costs little, each input's least denominator.
+
+    Args:
+        score: the scores.
+        terms: what else enters the product.
+        floor: smallest squared distance, in units of the squared norms.
+        look: whether to look for inputs that lie near a weight.
+    """
+    if wants_plain_operations() or score.numel() == 0:
+        return yat_formula.value(score, terms, floor), None
+    look = look and score.dtype == torch.float32 and has_values(score)
+    aligned = (_aligned(term, score.dim()) if isinstance(term, torch.Tensor) else term for term in terms)
+    y, least = YatFunction.apply(floor, look, score.contiguous(), *aligned)  # type: ignore[no-untyped-call]
+    return y, least
+
+
+def _aligned(term: torch.Tensor, dims: int) -> torch.Tensor:
+    return term[(None,) * (dims - term.dim())]

@@ -7,8 +7,7 @@ from typing import Any
 import torch
 from torch.autograd import Function
 
-from bioconvert.functional.blocks import BLOCK, at, blocks
-from bioconvert.functional.eager import is_recorded
+from bioconvert.functional.eager import wants_plain_operations
 
 
 def squared_norm(x: torch.Tensor, dim: int) -> torch.Tensor:
@@ -21,26 +20,21 @@ def squared_norm(x: torch.Tensor, dim: int) -> torch.Tensor:
         x: the tensor :math:`x`.
         dim: the dimension to sum over.
     """
-    if is_recorded():
+    if wants_plain_operations():
         return x.square().sum(dim, keepdim=True)
     norm: torch.Tensor = _SquaredNorm.apply(x, dim)  # type: ignore[no-untyped-call]
     return norm
 
 
 class _SquaredNorm(Function):
-    """Keeps ``x`` itself; the plain operations would keep more and walk over it three times in backward."""
-
-    generate_vmap_rule = True
+    """Keeps ``x`` itself; the plain operations would walk over it three times in backward."""
 
     @staticmethod
-    def forward(x: torch.Tensor, dim: int) -> torch.Tensor:
-        return x.square().sum(dim, keepdim=True)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[torch.Tensor, int], output: torch.Tensor) -> None:
-        x, ctx.dim = inputs
+    def forward(ctx: Any, x: torch.Tensor, dim: int) -> torch.Tensor:
+        ctx.dim = dim
         ctx.save_for_backward(x)
         ctx.save_for_forward(x)
+        return x.square().sum(dim, keepdim=True)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:

@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 from torch.autograd import Function
+from torch.nn import functional as F
 
-from bioconvert.functional.eager import is_recorded
+from bioconvert.functional.eager import wants_plain_operations
 
 
 @dataclass(frozen=True)
@@ -29,44 +30,42 @@ class Window:
     after: int
     dilation: int
 
-    def places(self, length: int) -> int:
-        """Give the number of windows in ``length`` elements."""
-        return (length + self.before + self.after - self.dilation * (self.size - 1) - 1) // self.stride + 1
-
 
 Windows = tuple[Window, ...]
 
 
 def window_sum(x: torch.Tensor, windows: Windows) -> torch.Tensor:
-    r"""Sum over every window of the last dimensions, each of which is one separate sum.
+    r"""Sum over every window of the last dimensions; each dimension is a sum of its own.
 
     .. math::
-        y_{i} = \sum_{k} x_{i \cdot \text{stride} + k \cdot \text{dilation} - \text{before}}
+        y_i = \sum_{k=0}^{\text{size} - 1} x_{i \cdot \text{stride} + k \cdot \text{dilation} - \text{before}}
 
     Args:
-        x: :math:`(*, L_1, \dots, L_n)`.
+        x: the tensor :math:`x`.
         windows: one for each of the last :math:`n` dimensions.
 
     Shape:
-        - Output: :math:`(*, M_1, \dots, M_n)`, where :math:`M` is :meth:`Window.places` of :math:`L`.
+        - ``x``: :math:`(*, L_1, \dots, L_n)`.
+        - Output: :math:`(*, M_1, \dots, M_n)`, the shape that a convolution with these windows gives.
     """
-    if is_recorded():
+    if wants_plain_operations():
         return _gathered(x, windows)
     summed: torch.Tensor = _WindowSum.apply(x, windows)  # type: ignore[no-untyped-call]
     return summed
+
+
+def paddings(windows: Windows) -> list[int]:
+    """Give the windows' paddings in the order of :func:`torch.nn.functional.pad`."""
+    return [pad for window in reversed(windows) for pad in (window.before, window.after)]
 
 
 class _WindowSum(Function):
     """A linear map: its derivative is itself, its transpose is :class:`_WindowSpread`."""
 
     @staticmethod
-    def forward(x: torch.Tensor, windows: Windows) -> torch.Tensor:
+    def forward(ctx: Any, x: torch.Tensor, windows: Windows) -> torch.Tensor:
+        ctx.windows, ctx.lengths = windows, x.shape[x.dim() - len(windows) :]
         return _gathered(x, windows)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[torch.Tensor, Windows], output: torch.Tensor) -> None:
-        x, ctx.windows = inputs
-        ctx.lengths = x.shape[x.dim() - len(ctx.windows) :]
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
@@ -74,23 +73,16 @@ class _WindowSum(Function):
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> torch.Tensor:
-        return window_sum(tangents[0], ctx.windows)
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int, None], x: torch.Tensor, windows: Windows) -> tuple[torch.Tensor, int]:
-        return window_sum(x.movedim(in_dims[0], 0), windows), 0
+        return _gathered(tangents[0], ctx.windows)
 
 
 class _WindowSpread(Function):
-    """Adds each window's value back to the elements that the window covers."""
+    """Adds each window's value to all elements that the window covers."""
 
     @staticmethod
-    def forward(y: torch.Tensor, windows: Windows, lengths: torch.Size) -> torch.Tensor:
+    def forward(ctx: Any, y: torch.Tensor, windows: Windows, lengths: torch.Size) -> torch.Tensor:
+        ctx.windows, ctx.lengths = windows, lengths
         return _scattered(y, windows, lengths)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[torch.Tensor, Windows, torch.Size], output: torch.Tensor) -> None:
-        _, ctx.windows, ctx.lengths = inputs
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None]:
@@ -98,21 +90,12 @@ class _WindowSpread(Function):
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> torch.Tensor:
-        spread: torch.Tensor = _WindowSpread.apply(tangents[0], ctx.windows, ctx.lengths)  # type: ignore[no-untyped-call]
-        return spread
-
-    @staticmethod
-    def vmap(
-        info: Any, in_dims: tuple[int, None, None], y: torch.Tensor, windows: Windows, lengths: torch.Size
-    ) -> tuple[torch.Tensor, int]:
-        return _WindowSpread.apply(y.movedim(in_dims[0], 0), windows, lengths), 0  # type: ignore[no-untyped-call]
+        return _scattered(tangents[0], ctx.windows, ctx.lengths)
 
 
 def _gathered(x: torch.Tensor, windows: Windows) -> torch.Tensor:
-    x = torch.nn.functional.pad(x, [pad for w in reversed(windows) for pad in (w.before, w.after)])
+    x = F.pad(x, paddings(windows))
     for dim, window in enumerate(windows, start=x.dim() - len(windows)):
-        if window.size == 1 and window.stride == 1:
-            continue
         count = (x.shape[dim] - window.dilation * (window.size - 1) - 1) // window.stride + 1
         taps = [_tap(x, dim, window, tap, count) for tap in range(window.size)]
         x = taps[0] + taps[1] if len(taps) > 1 else taps[0]

@@ -54,8 +54,8 @@ def value(score: torch.Tensor, terms: Terms, floor: float) -> torch.Tensor:
         terms: the squared norms :math:`X` and :math:`W`, and :math:`b, \alpha, \varepsilon, o`.
         floor: :math:`f`.
     """
-    denominator, _ = _denominator(score, terms, floor)
-    y = _biased(score, terms).square() / denominator
+    divisor, _ = denominator(score, terms, floor)
+    y = _biased(score, terms).square() / divisor
     y = y if terms.alpha is None else y * terms.alpha
     return y if terms.offset is None else y + terms.offset
 
@@ -93,9 +93,9 @@ def reduced(grad: torch.Tensor, like: Coefficient | None) -> torch.Tensor | None
 
 def _slopes(score: torch.Tensor, terms: Terms, floor: float) -> Slopes:
     r"""With :math:`q = (t+b)/D`: :math:`\partial y/\partial b = 2\alpha q` and :math:`\partial y/\partial D = -\alpha q^2`."""
-    denominator, far = _denominator(score, terms, floor)
+    divisor, far = denominator(score, terms, floor)
     biased = _biased(score, terms)
-    quotient = biased / denominator
+    quotient = biased / divisor
     by_bias = 2 * quotient if terms.alpha is None else 2 * quotient * terms.alpha
     by_distance = -0.5 * by_bias * quotient
     by_far = torch.where(far, by_distance, 0.0)
@@ -112,7 +112,7 @@ def _biased(score: torch.Tensor, terms: Terms) -> torch.Tensor:
     return score if terms.bias is None else score + terms.bias
 
 
-def _denominator(score: torch.Tensor, terms: Terms, floor: float) -> tuple[torch.Tensor, torch.Tensor]:
+def denominator(score: torch.Tensor, terms: Terms, floor: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Give the floored distance plus epsilon, and where the distance lies above its floor."""
     total = terms.input_norm + terms.weight_norm
     distance = total - 2 * score

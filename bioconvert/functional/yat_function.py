@@ -8,83 +8,48 @@ import torch
 from torch.autograd import Function
 
 from bioconvert.functional import yat_formula, yat_kernel
-from bioconvert.functional.yat_formula import Gradients, Terms
-
-_TERMS = len(Terms._fields)
+from bioconvert.functional.eager import is_transformed
+from bioconvert.functional.yat_formula import Terms
 
 
 class YatFunction(Function):
-    """Inputs are the score, each of the :class:`Terms`, the floor, and whether to look for near pairs.
+    """Computes block by block and recomputes in backward, from the score and the :class:`Terms`.
 
-    The backward recomputes from the inputs. With a graph of its own (double backward, ``torch.func``) it does so
-    in plain operations, whose derivatives are right; otherwise block by block.
+    Where the backward gets a graph of its own (double backward) or batched gradients, it does so in plain
+    operations, whose derivatives are right.
     """
 
     @staticmethod
-    def forward(score: torch.Tensor, *rest: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
-        terms, floor, look = Terms(*rest[:_TERMS]), *rest[_TERMS:]
-        return yat_kernel.forward(score, terms, floor, look=look)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
-        *operands, ctx.floor, ctx.look = inputs
-        tensors = [operand if isinstance(operand, torch.Tensor) else None for operand in operands]
-        ctx.save_for_backward(*tensors)
-        ctx.save_for_forward(*tensors)
-        ctx.constants = [None if isinstance(operand, torch.Tensor) else operand for operand in operands]
-        if output[1] is not None:
-            ctx.mark_non_differentiable(output[1])
+    def forward(
+        ctx: Any, floor: float, look: bool, score: torch.Tensor, *terms: Any
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        ctx.floor, ctx.look = floor, look
+        ctx.constants = [None if isinstance(term, torch.Tensor) else term for term in terms]
+        tensors = [term if isinstance(term, torch.Tensor) else None for term in terms]
+        ctx.save_for_backward(score, *tensors)
+        ctx.save_for_forward(score, *tensors)
+        y, least = yat_kernel.forward(score, Terms(*terms), floor, look=look)
+        if least is not None:
+            ctx.mark_non_differentiable(least)
+        return y, least
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
         score, terms = _operands(ctx)
-        if torch.is_grad_enabled():
-            found = yat_formula.gradients(grads[0], score, terms, ctx.floor)
-        else:
-            needed = ctx.needs_input_grad[1 : 1 + _TERMS]
-            found = _Gradients.apply(grads[0], score, *terms, ctx.floor, ctx.look, needed)
-        return (*found, None, None)
+        if torch.is_grad_enabled() or is_transformed():
+            return None, None, *yat_formula.gradients(grads[0], score, terms, ctx.floor)
+        needed, masked = ctx.needs_input_grad[3:], not ctx.look
+        return None, None, *yat_kernel.backward(
+            grads[0], score, terms, ctx.floor, needed=needed, masked=masked
+        )
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> tuple[torch.Tensor, None]:
         score, terms = _operands(ctx)
-        return yat_formula.tangent(score, terms, ctx.floor, tangents[: 1 + _TERMS]), None
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Any, Any]:
-        *operands, floor, _ = inputs
-        apply = torch.vmap(
-            lambda score, *terms: yat_formula.value(score, Terms(*terms), floor), tuple(in_dims[: 1 + _TERMS])
-        )
-        return (apply(*operands), None), (0, None)
-
-
-class _Gradients(Function):
-    """The gradients where no graph of them is wanted; a function so that it can be batched."""
-
-    @staticmethod
-    def forward(grad: torch.Tensor, score: torch.Tensor, *rest: Any) -> Gradients:
-        terms, floor, look, needed = Terms(*rest[:_TERMS]), *rest[_TERMS:]
-        return yat_kernel.backward(grad, score, terms, floor, needed=needed, masked=not look)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Gradients) -> None:
-        """Keep nothing: there is no graph."""
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Gradients, Any]:
-        *operands, floor, _, _ = inputs
-        given = [isinstance(operand, torch.Tensor) for operand in operands[1:]]
-
-        def found(grad: torch.Tensor, score: torch.Tensor, *terms: Any) -> Gradients:
-            all_of_them = yat_formula.gradients(grad, score, Terms(*terms), floor)
-            return tuple(gradient for gradient in all_of_them if gradient is not None)
-
-        batched = iter(torch.vmap(found, tuple(in_dims[: 2 + _TERMS]))(*operands))
-        return tuple(next(batched) if g else None for g in given), tuple(0 if g else None for g in given)
+        return yat_formula.tangent(score, terms, ctx.floor, tangents[2:]), None
 
 
 def _operands(ctx: Any) -> tuple[torch.Tensor, Terms]:
-    pairs = zip(ctx.saved_tensors, ctx.constants, strict=True)
-    score, *terms = (constant if tensor is None else tensor for tensor, constant in pairs)
-    return score, Terms(*terms)
+    score, *tensors = ctx.saved_tensors
+    pairs = zip(tensors, ctx.constants, strict=True)
+    return score, Terms(*(constant if tensor is None else tensor for tensor, constant in pairs))

@@ -5,14 +5,11 @@ The same mathematics as in :mod:`bioconvert.functional.yat_formula`, with a thir
 
 from __future__ import annotations
 
-from math import inf
-
 import torch
 
-from bioconvert.functional.blocks import BLOCK, Place, add_reduced, at, blocks
+from bioconvert.functional.blocks import Place, at, buffers, places
+from bioconvert.functional.totals import Total, least_in
 from bioconvert.functional.yat_formula import Coefficient, Gradients, Terms
-
-Sums = list[torch.Tensor | None]
 
 
 def forward(
@@ -26,15 +23,14 @@ def forward(
         floor: likewise.
         look: whether to give the least denominator of each input, of the shape of its norm.
     """
-    y = torch.empty_like(score)
-    least = torch.full_like(terms.input_norm, inf) if look else None
-    walk = _Walk(score, terms, floor)
-    for place in walk.places:
-        part, out = score[place], y[place]
-        denominator, _ = walk.denominator(part, place, masked=False)
-        if least is not None:
-            _lower(at(least, place), denominator)
-        walk.biased(part, place, out).square_().div_(denominator)
+    y, least = torch.empty_like(score), None
+    parts = _Parts(score, terms, floor)
+    for place in places(score):
+        part, out = at(score, place), at(y, place)
+        denominator, _ = parts.denominator(part, place, masked=False)
+        if look:
+            least = least_in(denominator, place, least, terms.input_norm)
+        torch.square(parts.biased(part, place, out), out=out).div_(denominator)
         if terms.alpha is not None:
             out.mul_(_at(terms.alpha, place))
         if terms.offset is not None:
@@ -62,43 +58,45 @@ def backward(
         masked: whether a distance may lie at its floor, where the score has no influence on it.
     """
     by_score = torch.empty_like(score)
-    sums: Sums = [_zeros(term) if need else None for term, need in zip(terms, needed, strict=True)]
-    by_input, by_weight, by_bias, by_alpha, by_epsilon, by_offset = sums
+    by_input, by_weight, by_bias, by_alpha, by_epsilon, by_offset = map(_total, terms, needed)
     twice = 2.0 if terms.alpha is None else 2 * terms.alpha
-    walk = _Walk(score, terms, floor)
-    for place in walk.places:
-        part, rise = score[place], by_score[place]
-        quotient, far = walk.denominator(part, place, masked=masked)
-        biased = walk.biased(part, place, walk.spare(part))
+    parts = _Parts(score, terms, floor)
+    for place in places(score):
+        part, rise, grad_part = at(score, place), at(by_score, place), at(grad, place)
+        quotient, far = parts.denominator(part, place, masked=masked)
+        biased = parts.biased(part, place, parts.spare(part))
         torch.div(biased, quotient, out=quotient)
-        torch.mul(grad[place], quotient, out=rise)
-        _add_inner(by_alpha, rise, biased, place)
+        torch.mul(grad_part, quotient, out=rise)
+        by_alpha.add_product(rise, biased, place)
         rise.mul_(_at(twice, place))
-        fall = torch.mul(rise, quotient, out=biased)
-        _add(by_offset, grad[place], place)
-        _add(by_bias, rise, place)
-        _add(by_epsilon, fall, place, -0.5)
-        if far is not None:
-            _add(by_input, fall, place, -0.5 * floor)
-            _add(by_weight, fall, place, -0.5 * floor)
-            fall.mul_(far)
-        share = -0.5 if far is None else -0.5 * (1 - floor)
-        _add(by_input, fall, place, share)
-        _add(by_weight, fall, place, share)
-        rise.add_(fall)
-    return (by_score, *sums)
+        fall = torch.mul(rise, quotient, out=parts.spare(part))
+        by_offset.add(grad_part, place)
+        by_bias.add(rise, place)
+        by_epsilon.add(fall, place)
+        by_norms = fall if far is None else fall * torch.where(far, 1.0, floor)
+        by_input.add(by_norms, place)
+        by_weight.add(by_norms, place)
+        rise.add_(fall if far is None else fall.mul_(far))
+    return (
+        by_score,
+        by_input.times(-0.5),
+        by_weight.times(-0.5),
+        by_bias.times(1.0),
+        by_alpha.times(1.0),
+        by_epsilon.times(-0.5),
+        by_offset.times(1.0),
+    )
 
 
-class _Walk:
-    """The blocks of a score, and what forward and backward both compute of each, in the same buffers."""
+class _Parts:
+    """What forward and backward both compute of a block, each in its own buffer."""
 
     def __init__(self, score: torch.Tensor, terms: Terms, floor: float):
-        self.places = list(blocks(score.shape, BLOCK if score.device.type == "cpu" else score.numel()))
-        self._buffers = score.new_empty(2, score[self.places[0]].numel())
         self._terms = terms
         self._floor = floor
+        self._buffers = buffers(score, 2)
         self._input = (1 - floor) * terms.input_norm if floor else terms.input_norm
-        self._weight = (1 - floor) * terms.weight_norm + terms.epsilon
+        self._weight = torch.add(terms.epsilon, terms.weight_norm, alpha=1 - floor)
 
     def spare(self, part: torch.Tensor) -> torch.Tensor:
         """Give a buffer that nothing else here uses."""
@@ -119,36 +117,14 @@ class _Walk:
         return out, far
 
     def biased(self, part: torch.Tensor, place: Place, out: torch.Tensor) -> torch.Tensor:
-        """Give the score plus the bias, in ``out``."""
-        if self._terms.bias is None:
-            return out.copy_(part)
-        return torch.add(part, at(self._terms.bias, place), out=out)
+        """Give the score plus the bias: the score itself if there is none, otherwise ``out``."""
+        bias = self._terms.bias
+        return part if bias is None else torch.add(part, at(bias, place), out=out)
 
 
 def _at(term: Coefficient, place: Place) -> Coefficient:
     return at(term, place) if isinstance(term, torch.Tensor) else term
 
 
-def _zeros(term: Coefficient | None) -> torch.Tensor | None:
-    return torch.zeros_like(term) if isinstance(term, torch.Tensor) else None
-
-
-def _lower(least: torch.Tensor, block: torch.Tensor) -> None:
-    """Lower ``least`` to the minimum of a block, over the dimensions in which ``least`` has size 1."""
-    dims = [dim for dim in range(block.dim()) if least.shape[dim] == 1]
-    torch.minimum(least, block.amin(dims, keepdim=True) if dims else block, out=least)
-
-
-def _add(total: torch.Tensor | None, block: torch.Tensor, place: Place, factor: float = 1.0) -> None:
-    if total is not None:
-        add_reduced(total, block, place, factor)
-
-
-def _add_inner(total: torch.Tensor | None, one: torch.Tensor, other: torch.Tensor, place: Place) -> None:
-    """Add the sum of a product; a single number needs no room for the product itself."""
-    if total is None:
-        return
-    if total.numel() == 1:
-        total.add_(torch.dot(one.view(-1), other.view(-1)))
-    else:
-        add_reduced(total, one * other, place)
+def _total(term: Coefficient | None, needed: bool) -> Total:
+    return Total(term if needed and isinstance(term, torch.Tensor) else None)

@@ -69,26 +69,42 @@ def _called(chain: Chain, uses: _Uses) -> Called:
     return Called.SOMETIMES if chain in uses.mentioned else Called.NEVER
 
 
-def _collect(cls: type, method: str, *, certain: bool, uses: _Uses, seen: set[tuple[str, bool]]) -> None:
-    """Add what a method does, and the methods of ``self`` that it calls."""
-    if (method, certain) in seen:
+def _collect(
+    cls: type,
+    method: str,
+    *,
+    below: int = 0,
+    certain: bool,
+    uses: _Uses,
+    seen: set[tuple[type, str, bool]],
+) -> None:
+    """Add what a method does, and the methods of ``self`` and of ``super()`` that it calls."""
+    position = next((i for i, each in enumerate(cls.__mro__) if i >= below and method in vars(each)), None)
+    if position is None or (cls.__mro__[position], method, certain) in seen:
         return
-    seen.add((method, certain))
-    function = _own_function(cls, method)
+    seen.add((cls.__mro__[position], method, certain))
+    function = _own_function(vars(cls.__mro__[position])[method])
     body = _parsed(function) if function is not None else None
     if body is None:
         return
     for node, sure in _walk(body, certain):
         _note(node, sure, uses)
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self":
-            _collect(cls, node.attr, certain=sure, uses=uses, seen=seen)
+        if isinstance(node, ast.Attribute):
+            owner = node.value
+            if isinstance(owner, ast.Name) and owner.id == "self":
+                _collect(cls, node.attr, certain=sure, uses=uses, seen=seen)
+            elif _is_super(owner):
+                _collect(cls, node.attr, below=position + 1, certain=sure, uses=uses, seen=seen)
 
 
-def _own_function(cls: type, name: str) -> Callable[..., object] | None:
-    found = inspect.getattr_static(cls, name, None)
-    if isinstance(found, property):
-        found = found.fget
-    found = inspect.unwrap(found) if callable(found) else None
+def _is_super(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "super"
+
+
+def _own_function(member: object) -> Callable[..., object] | None:
+    if isinstance(member, property):
+        member = member.fget
+    found = inspect.unwrap(member) if callable(member) else None
     if not inspect.isfunction(found) or found.__module__ in _OWN_CODE:
         return None
     return found

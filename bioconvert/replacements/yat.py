@@ -118,11 +118,12 @@ def _change(layer: nn.Module, site: Site, init: Init, options: dict[str, Any]) -
 
 
 def _into(layer: nn.Module) -> type[nn.Module]:
-    """Give the Yat layer that inherits from a layer's class."""
-    for name in ("YatLinear", "YatConv1d", "YatConv2d", "YatConv3d"):
-        cls: type[nn.Module] = getattr(layers, name)
-        if isinstance(layer, cls.__bases__):
-            return cls
+    """Give the Yat layer for a layer's class: the one that inherits from it."""
+    for cls in type(layer).__mro__:
+        name = f"Yat{cls.__name__}"
+        if cls.__module__.startswith("torch.nn.") and hasattr(layers, name):
+            found: type[nn.Module] = getattr(layers, name)
+            return found
     # The class inherits from transformers' own, so it is imported only for a model that has one.
     from bioconvert.layers.yat_conv1d import YatConv1D
 

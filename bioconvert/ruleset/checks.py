@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from bioconvert.core import registry
 from bioconvert.core.options import checked_options, option_names
 from bioconvert.core.registry import Registry
-from bioconvert.ruleset import messages
 from bioconvert.ruleset.document import Document, Loc, path_text
+from bioconvert.ruleset.messages import must_be, unknown_name, unknown_option
 from bioconvert.ruleset.rule import default_name, rule_title
 
 _OWN_KEYS = ("with", "activation", "norm")
@@ -138,7 +138,7 @@ class RuleCheck:
             key: whether the name is a key.
         """
         if name not in known.names():
-            self.report_name(messages.unknown_name(known.kind, name, known.names()), name_at, key=key)
+            self.report_name(unknown_name(known.kind, name, known.names()), name_at, key=key)
             return {}
         build = next(iter(known.entries(name).values())).build
         try:
@@ -158,11 +158,11 @@ class RuleCheck:
     def report_option(self, name: str, known: tuple[str, ...], loc: Loc, errors: list[Any]) -> None:
         """Report what is wrong with one option."""
         if errors[0]["type"] == "extra_forbidden":
-            self.report(loc, messages.unknown_option(name, str(loc[-1]), known), key=True)
+            self.report(loc, unknown_option(name, str(loc[-1]), known), key=True)
         elif errors[0]["type"] == "missing":
             self.report(loc[:-1], f"{name} needs the option {loc[-1]!r}")
         else:
-            self.report(loc, messages.must_be(errors))
+            self.report(loc, must_be(errors))
 
     def report(self, loc: Loc, message: str, *, key: bool = False) -> None:
         """Take note of a problem at a place in the rule."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import operator
-import re
 from collections.abc import Callable
 from typing import Literal, cast
 
 from bioconvert.ruleset.frozen import Frozen
+from bioconvert.ruleset.quoting import shown
 from bioconvert.ruleset.scalars import Scalar, scalar, scalar_text
 
 Operator = Literal["==", "!=", "<", "<=", ">", ">="]
@@ -20,7 +20,9 @@ _ORDER: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-_COMPARISON = re.compile(r"\s*(==|!=|<=|>=|<|>)\s*(.*?)\s*", re.DOTALL)
+_OPERATORS: tuple[Operator, ...] = ("==", "!=", "<=", ">=", "<", ">")
+_NUMBERS = (int, float)
+_SEQUENCES = (list, tuple)
 _MARKS = ("<", ">", "=", "!")
 _SAMPLE = 'write ">=16", "!=1" or ">2, <=64"'
 
@@ -47,7 +49,7 @@ class Comparison(Frozen):
         return _equal(actual, self.value) if self.op == "==" else self._ordered(actual)
 
     def _ordered(self, actual: object) -> bool:
-        if isinstance(actual, list | tuple):
+        if isinstance(actual, _SEQUENCES):
             return len(actual) > 0 and all(map(self._ordered, actual))
         if not _is_number(actual) or not _is_number(self.value):
             return False
@@ -59,10 +61,10 @@ class Comparison(Frozen):
 
 def _equal(actual: object, value: object) -> bool:
     if isinstance(value, tuple):
-        if not isinstance(actual, list | tuple) or len(actual) != len(value):
+        if not isinstance(actual, _SEQUENCES) or len(actual) != len(value):
             return False
         return all(map(_equal, actual, value))
-    if isinstance(actual, list | tuple):
+    if isinstance(actual, _SEQUENCES):
         return _is_number(value) and len(actual) > 0 and all(_equal(entry, value) for entry in actual)
     if isinstance(value, bool):
         return _presence(actual) is value
@@ -79,7 +81,7 @@ def _presence(actual: object) -> bool | None:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, _NUMBERS) and not isinstance(value, bool)
 
 
 def comparisons(given: object) -> tuple[Comparison, ...]:
@@ -94,17 +96,18 @@ def comparisons(given: object) -> tuple[Comparison, ...]:
 
 
 def _comparison(text: str) -> Comparison:
-    found = _COMPARISON.fullmatch(text)
-    if found is None or found[2] == "":
-        raise ValueError(f"{text.strip()!r} is no comparison; {_SAMPLE}")
-    op, operand = found[1], found[2]
+    stripped = text.strip()
+    op = next((op for op in _OPERATORS if stripped.startswith(op)), None)
+    operand = stripped[len(op or "") :].strip()
+    if op is None or not operand:
+        raise ValueError(f"{shown(stripped)} is no comparison; {_SAMPLE}")
     try:
         value = scalar(operand)
     except ValueError as error:
         raise ValueError(f"{error} can't be compared to") from None
     if _is_nan(value) or (op in _ORDER and not _is_number(value)):
-        raise ValueError(f"{operand!r} can't be compared to with {op}: it is no number; {_SAMPLE}")
-    return Comparison(op=cast(Operator, op), value=value)
+        raise ValueError(f"{shown(operand)} can't be compared to with {op}: it is no number; {_SAMPLE}")
+    return Comparison(op=op, value=value)
 
 
 def _literal(given: object) -> object:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bioconvert.core.errors import Problem
+from bioconvert.ruleset.quoting import printable, shortened
 
 Loc = tuple[str | int, ...]
 """Keys and indices that lead from the top of a file to a value."""
@@ -38,7 +39,7 @@ class Place:
 
     def problem(self, message: str) -> Problem:
         """Give a problem that points here."""
-        return Problem(message, self.source, self.line, self.column, self.excerpt)
+        return Problem(printable(message), self.source, self.line, self.column, self.excerpt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +56,7 @@ class Text:
     def _excerpt(self, line: int, column: int) -> str | None:
         if line >= len(self.lines) or column >= _LONGEST_EXCERPT:
             return None
-        # One character for one: the caret has to stand below the right one.
-        text = "".join(c if c.isprintable() else " " for c in self.lines[line][:_LONGEST_EXCERPT])
+        text = printable(self.lines[line][:_LONGEST_EXCERPT])
         return text.rstrip() + ("…" if len(self.lines[line]) > _LONGEST_EXCERPT else "") or None
 
 
@@ -163,5 +163,5 @@ def _plain(value: str | float | None) -> object:
 
 def path_text(loc: Loc) -> str:
     """Write where a value is: ``rules[0].match.type``."""
-    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in loc)
+    text = "".join(f"[{step}]" if isinstance(step, int) else f".{shortened(step)}" for step in loc)
     return text.removeprefix(".") or "the rule set"

@@ -13,7 +13,8 @@ _LONGEST = 1_000
 _LARGEST = 100_000
 """Length times repeat counts: ``regex`` compiles every repetition, and nested ones multiply."""
 _RECURSION = re.compile(r"\(\?(R|[+-]?[0-9]|&|P>)")
-_COUNT = re.compile(r"\{\s*([0-9]*)\s*,?\s*([0-9]*)\s*\}")
+_VERBOSE = re.compile(r"\(\?[\w-]*x")
+_COUNT = re.compile(r"\{([0-9]*),?([0-9]*)")
 
 
 def compile_expression(text: str) -> Callable[[str, float], bool]:
@@ -48,6 +49,8 @@ def _check(text: str) -> None:
         raise PatternError(f"a regular expression has at most {_LONGEST:,} characters, not {len(text):,}")
     if _RECURSION.search(text):
         raise PatternError("a regular expression can't call itself or one of its groups")
+    if _VERBOSE.search(text):
+        raise PatternError("a regular expression can't switch to verbose mode")
     counts = [max(int(number or 1) for number in found.groups()) for found in _COUNT.finditer(text)]
     if math.prod(count or 1 for count in counts) * len(text) > _LARGEST:
         raise PatternError("a regular expression with repeat counts as large as these can't be compiled")

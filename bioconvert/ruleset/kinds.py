@@ -21,20 +21,21 @@ class Kinds:
         self._named = {name: loaded_class(name) for name in match.type if "." in name}
         self._verdicts: dict[type, bool | str] = {}
 
-    def verdict(self, cls: type) -> bool | str:
-        """Say whether a class is meant; text is the reason why one that is nearly meant is left alone."""
-        found = self._verdicts.get(cls)
-        if found is None:
-            found = self._verdicts[cls] = self._find(cls)
-        return found
+    def means(self, cls: type) -> bool:
+        """Say whether a class is meant, if only nearly."""
+        return self._verdict(cls) is not False
 
-    def _find(self, cls: type) -> bool | str:
-        if not self._types:
-            return True
-        verdicts = [self._of(cls, name) for name in self._types]
-        if True in verdicts:
-            return True
-        return next((verdict for verdict in verdicts if verdict), False)
+    def refusal(self, cls: type) -> str | None:
+        """Say why a class that is nearly meant is left alone."""
+        verdict = self._verdict(cls)
+        return verdict if isinstance(verdict, str) else None
+
+    def _verdict(self, cls: type) -> bool | str:
+        if cls not in self._verdicts:
+            verdicts = [self._of(cls, name) for name in self._types] or [True]
+            nearly = next((verdict for verdict in verdicts if verdict), False)
+            self._verdicts[cls] = True if True in verdicts else nearly
+        return self._verdicts[cls]
 
     def _of(self, cls: type, name: str) -> bool | str:
         if name in FAMILIES:

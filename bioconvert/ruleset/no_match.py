@@ -31,7 +31,7 @@ def no_match(rule: Rule, candidates: Sequence[Candidate]) -> Problem:
 def _reason(rule: Rule, candidates: Sequence[Candidate]) -> str:
     match = rule.match
     kinds = Kinds(match)
-    left = [candidate for candidate in candidates if kinds.verdict(candidate.cls)]
+    left = [candidate for candidate in candidates if kinds.means(candidate.cls)]
     if not left:
         return _no_such_type(match.type, candidates)
     for condition in conditions(match, candidates):

@@ -30,3 +30,8 @@ def listed(words: Iterable[str], conjunction: str = "or") -> str:
     """Join words: "a", "a or b", "a, b or c"."""
     *rest, last = words
     return f"{', '.join(rest)} {conjunction} {last}" if rest else last
+
+
+def printable(text: str) -> str:
+    """Replace what a terminal would act on by spaces, one for one: a caret may have to stand below."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)

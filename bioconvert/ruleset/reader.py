@@ -14,16 +14,26 @@ from typing import Any
 import yaml
 
 from bioconvert.core.errors import Problem
-from bioconvert.ruleset import traps
 from bioconvert.ruleset.document import MAX_DEPTH, MAX_VALUES, Document, Loc, Place, Text, Unusable
 from bioconvert.ruleset.quoting import shown
 from bioconvert.ruleset.scalars import scalar
-from bioconvert.ruleset.traps import syntax_trap
+from bioconvert.ruleset.traps import (
+    ALIAS,
+    ANCHOR,
+    COMPLEX_KEY,
+    DOCUMENTS,
+    EMPTY,
+    SURROGATE,
+    syntax_trap,
+    tag_trap,
+)
 
 MAX_BYTES = 1 << 20
 _LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 _DISCARDED = "\0"
 """Stands for the key of a value that is read and not kept; no file can contain it."""
+_QUESTION_MARK = re.compile(r"(?<=[^\s,\[\]{}])\?")
+"""Behind a name, where YAML 1.2 has it as text, but PyYAML, inside brackets, as the mark of a key."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -71,11 +81,14 @@ class _Reader:
     source: str
     document: Document = field(init=False)
     lines: Text = field(init=False)
+    stand_in: str = field(init=False)
     open: list[_Open] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.document = Document(self.source)
         self.lines = Text(self.source, _LINE_BREAK.split(self.text))
+        # A character for private use that the text doesn't contain; failing that, PyYAML has its way.
+        self.stand_in = next((c for c in map(chr, range(0xE000, 0xF900)) if c not in self.text), "?")
 
     def read(self) -> Document:
         try:
@@ -84,7 +97,7 @@ class _Reader:
                     raise Unusable(self.place(event).problem(f"there are more than {MAX_VALUES:,} values"))
                 self.take(event)
             if () not in self.document.values:
-                raise Unusable(self.lines.place(0, 0).problem(traps.EMPTY))
+                raise Unusable(self.lines.place(0, 0).problem(EMPTY))
         except Unusable as end:
             self.document.problems.append(end.problem)
             self.document.value = None
@@ -94,7 +107,7 @@ class _Reader:
         """Give PyYAML's events; a syntax error becomes an ``Unusable``."""
         loader: Any = None
         try:
-            loader = yaml.SafeLoader(self.text)
+            loader = yaml.SafeLoader(_QUESTION_MARK.sub(self.stand_in, self.text))
             while loader.check_event():
                 yield loader.get_event()
         except yaml.MarkedYAMLError as error:
@@ -123,7 +136,7 @@ class _Reader:
 
     def take(self, event: yaml.Event) -> None:
         if isinstance(event, yaml.DocumentStartEvent) and () in self.document.values:
-            raise Unusable(self.place(event).problem(traps.DOCUMENTS))
+            raise Unusable(self.place(event).problem(DOCUMENTS))
         if isinstance(event, yaml.CollectionEndEvent):
             self.open.pop()
         elif isinstance(event, yaml.NodeEvent):
@@ -167,19 +180,26 @@ class _Reader:
         if message is not None:
             self.document.spoil((*parent.loc, _DISCARDED), place, message)
         elif isinstance(event, yaml.ScalarEvent):
-            parent.key = event.value
-            loc: Loc = (*parent.loc, event.value)
+            parent.key = self.string(event)
+            loc: Loc = (*parent.loc, parent.key)
             self.document.keys[loc] = place
         if isinstance(event, yaml.CollectionStartEvent):
-            raise Unusable(place.problem(traps.COMPLEX_KEY))
+            raise Unusable(place.problem(COMPLEX_KEY))
 
     def key_problem(self, event: yaml.NodeEvent, parent: _Open) -> str | None:
         markup = _markup(event)
         if markup is not None or not isinstance(event, yaml.ScalarEvent):
             return markup
-        if event.value in parent.value:
-            return f"the key {shown(event.value)} stands here twice"
+        if _SURROGATE.search(event.value):
+            return SURROGATE
+        if self.string(event) in parent.value:
+            return f"the key {shown(self.string(event))} stands here twice"
         return None
+
+    def string(self, event: yaml.ScalarEvent) -> str:
+        """Give a scalar's text, with its question marks."""
+        text: str = event.value
+        return text.replace(self.stand_in, "?")
 
     def value(self, event: yaml.NodeEvent, loc: Loc, place: Place) -> object:
         """Give the value that an event stands for or begins; ``None`` if it can't be used."""
@@ -194,12 +214,12 @@ class _Reader:
 
     def scalar(self, event: yaml.ScalarEvent, loc: Loc, place: Place) -> object:
         if _SURROGATE.search(event.value):
-            self.document.spoil(loc, place, traps.SURROGATE)
+            self.document.spoil(loc, place, SURROGATE)
             return None
         if not event.implicit[0]:
-            return event.value
+            return self.string(event)
         try:
-            return scalar(event.value)
+            return scalar(self.string(event))
         except ValueError as error:
             self.document.spoil(loc, place, f"{error} can't stand in a rule set")
             return None
@@ -207,14 +227,14 @@ class _Reader:
 
 def _is_at_its_start(context: str, problem: str) -> bool:
     """Say whether a syntax error is to be shown where the construct begins, not where the parser gave up."""
-    return "end" in problem or any(word in context for word in ("alias", "anchor", "tag", "block scalar"))
+    return "stream" in problem or any(word in context for word in ("alias", "anchor", "tag", "block scalar"))
 
 
 def _markup(event: yaml.NodeEvent) -> str | None:
     """Explain why an alias, an anchor or a tag can't stand in a rule file."""
     if isinstance(event, yaml.AliasEvent):
-        return traps.ALIAS
+        return ALIAS
     if event.anchor is not None:
-        return traps.ANCHOR
+        return ANCHOR
     tag = getattr(event, "tag", None)
-    return None if tag is None else traps.tag_trap(tag)
+    return None if tag is None else tag_trap(tag)

@@ -11,6 +11,7 @@ from bioconvert.ruleset.actions import Attach, Replace, Wrap
 from bioconvert.ruleset.document import Place
 from bioconvert.ruleset.frozen import Frozen, fault
 from bioconvert.ruleset.match import Match
+from bioconvert.ruleset.quoting import shown
 
 _LONGEST_NAME = 200
 
@@ -95,4 +96,4 @@ def default_name(index: int) -> str:
 
 def rule_title(name: str) -> str:
     """Name a rule at the head of a sentence."""
-    return name if name.startswith("rule ") and name[5:].isdecimal() else f"rule {name!r}"
+    return name if name.startswith("rule ") and name[5:].isdecimal() else f"rule {shown(name)}"

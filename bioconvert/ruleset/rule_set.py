@@ -10,9 +10,10 @@ from pydantic import StrictStr
 
 from bioconvert.core.errors import Problem, RuleError
 from bioconvert.core.suggest import hint
-from bioconvert.ruleset import loading
 from bioconvert.ruleset.builtin import builtin_names
 from bioconvert.ruleset.frozen import Frozen
+from bioconvert.ruleset.loading import load_file, load_mapping, load_text
+from bioconvert.ruleset.origins import FileOrigin, builtin_origin, exists, file_origin, looks_like_path
 from bioconvert.ruleset.plain import rule_to_plain
 from bioconvert.ruleset.quoting import shortened, shown
 from bioconvert.ruleset.rule import Rule
@@ -43,7 +44,7 @@ class RuleSet(Frozen):
         Raises:
             RuleError: it can't be used; with every problem, and its place.
         """
-        return cls._of(loading.load_file(_origin(source)))
+        return cls._of(load_file(_origin(source)))
 
     @classmethod
     def from_dict(cls, content: Mapping[str, object], source: str = "<dict>") -> RuleSet:
@@ -56,7 +57,7 @@ class RuleSet(Frozen):
         Raises:
             RuleError: it can't be used; with every problem.
         """
-        return cls._of(loading.load_mapping(content, source))
+        return cls._of(load_mapping(content, source))
 
     @classmethod
     def from_text(cls, text: str, source: str = "<text>") -> RuleSet:
@@ -69,7 +70,7 @@ class RuleSet(Frozen):
         Raises:
             RuleError: it can't be used; with every problem, and its place.
         """
-        return cls._of(loading.load_text(text, source))
+        return cls._of(load_text(text, source))
 
     def to_dict(self) -> dict[str, object]:
         """Give the rule set in the file's shape, as JSON can hold it; :meth:`from_dict` reads it back."""
@@ -131,13 +132,13 @@ def _joined(members: Sequence[object]) -> RuleSet:
     )
 
 
-def _origin(source: str | Path) -> loading.FileOrigin:
+def _origin(source: str | Path) -> FileOrigin:
     if isinstance(source, Path):
-        return loading.file_origin(source)
-    builtin = loading.builtin_origin(source)
+        return file_origin(source)
+    builtin = builtin_origin(source)
     if builtin is not None:
         return builtin
-    if source and (loading.looks_like_path(source) or loading.exists(Path(source))):
-        return loading.file_origin(Path(source))
+    if source and (looks_like_path(source) or exists(Path(source))):
+        return file_origin(Path(source))
     message = f"there is no rule set named {shown(source)}. {hint(source, builtin_names())}"
     raise RuleError([Problem(message)])

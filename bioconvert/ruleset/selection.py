@@ -12,6 +12,7 @@ from bioconvert.ruleset.comparison import Comparison
 from bioconvert.ruleset.kinds import Kinds
 from bioconvert.ruleset.match import Match
 from bioconvert.ruleset.patterns import SECONDS, Patterns, SlowPattern, deadline
+from bioconvert.ruleset.quoting import shown
 from bioconvert.ruleset.rule import Rule
 
 
@@ -72,23 +73,20 @@ def select(rule: Rule, candidates: Sequence[Candidate]) -> list[Selection]:
     Raises:
         RuleError: a regular expression of the rule takes too long.
     """
-    tests = [condition.test for condition in conditions(rule.match, candidates)]
-    verdict = Kinds(rule.match).verdict
-    selections = []
+    kinds = Kinds(rule.match)
+    left = [candidate for candidate in candidates if kinds.means(candidate.cls)]
     try:
-        for candidate in candidates:
-            found = verdict(candidate.cls)
-            if found is not False and all(test(candidate) for test in tests):
-                selections.append(Selection(candidate, found if isinstance(found, str) else None))
+        for condition in conditions(rule.match, candidates):
+            left = [candidate for candidate in left if condition.test(candidate)]
     except SlowPattern as slow:
         raise RuleError([slow_pattern(rule, slow)]) from None
-    return selections
+    return [Selection(candidate, kinds.refusal(candidate.cls)) for candidate in left]
 
 
 def slow_pattern(rule: Rule, slow: SlowPattern) -> Problem:
     """Say that a regular expression takes too long."""
     return rule.problem(
-        f"the pattern {slow.pattern!r} takes more than {SECONDS:g} s on this model's names; "
+        f"the pattern {shown(slow.pattern)} takes more than {SECONDS:g} s on this model's names; "
         "avoid repetitions within repetitions, or use globs"
     )
 

@@ -6,11 +6,11 @@ from typing import Literal
 
 from pydantic import StrictStr, ValidationError
 
-from bioconvert.ruleset import messages
 from bioconvert.ruleset.checks import RuleCheck, by_value, report
 from bioconvert.ruleset.document import Document, Loc
 from bioconvert.ruleset.frozen import Frozen
 from bioconvert.ruleset.match import Match
+from bioconvert.ruleset.messages import must_be, unknown_key
 from bioconvert.ruleset.quoting import shown
 from bioconvert.ruleset.rule import Name, Rule
 
@@ -88,8 +88,8 @@ def _report(document: Document, loc: Loc, errors: list[dict[str, object]]) -> No
     kind = errors[0]["type"]
     if kind == "extra_forbidden":
         keys = _KEYS["match" if "match" in loc else "rule" if len(loc) > 1 else "sheet"]
-        report(document, loc, messages.unknown_key(str(loc[-1]), keys), key=True)
+        report(document, loc, unknown_key(str(loc[-1]), keys), key=True)
     elif kind == "missing":
         report(document, loc[:-1], f"`{loc[-1]}` is missing")
     else:
-        report(document, loc, messages.must_be(errors, loc[-1] if loc else ""))
+        report(document, loc, must_be(errors, loc[-1] if loc else ""))

@@ -65,14 +65,14 @@ def carry_out_job(job: Job, *, strict: bool = False) -> Reasons:
     with _all_or_nothing(attempt):
         attempt.values, reasons = _values(job)
         attempt.convert([o for o in job.operations if (o.path, o.action) not in reasons])
-        unused = attempt.withdraw_unused()
-        if unused and strict:
-            listed = "; ".join(f"{path!r}: {reason}" for (path, _), reason in unused.items())
-            raise ConversionError(f"not every replaced layer is used: {listed}")
+        reasons |= attempt.withdraw_unused()
+        if reasons and strict:
+            listed = "; ".join(f"{path!r}: {reason}" for (path, _), reason in reasons.items())
+            raise ConversionError(f"not every layer could be replaced: {listed}")
         attempt.finish()
-    for (path, _), reason in {**reasons, **unused}.items():
+    for (path, _), reason in reasons.items():
         _log.warning("%s is left as it was: %s", path, reason)
-    return {**reasons, **unused}
+    return reasons
 
 
 def _refuse_stale(job: Job) -> None:

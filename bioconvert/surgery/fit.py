@@ -10,6 +10,7 @@ from torch import nn
 
 from bioconvert.core.change import Fit
 from bioconvert.core.errors import OptionError, Refused
+from bioconvert.surgery.prove import NEVER_RAN
 from bioconvert.surgery.samples import Inputs, in_mode, preserved, run
 
 Values = Mapping[str, torch.Tensor]
@@ -22,13 +23,16 @@ def fitted_values(
 
     One pass over the data serves all layers; of the activations nothing is kept but what each fit notes.
     """
-    if fits:
-        _observe(model, fits, batches)
-    return {layer: _solved(fit, layer) for layer, fit in fits.items()}
+    ran = _observe(model, fits, batches) if fits else set()
+    return {layer: _solved(fit, layer) if layer in ran else Refused(NEVER_RAN) for layer, fit in fits.items()}
 
 
-def _observe(model: nn.Module, fits: Mapping[nn.Module, Fit], batches: Iterable[Inputs]) -> None:
+def _observe(model: nn.Module, fits: Mapping[nn.Module, Fit], batches: Iterable[Inputs]) -> set[nn.Module]:
+    """Let each fit see the calls of its layer, and give the layers that were called."""
+    ran: set[nn.Module] = set()
+
     def called(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        ran.add(layer)
         given = args[0] if args else next(iter(kwargs.values()))
         fits[layer].observe(layer, given, output)
 
@@ -43,6 +47,7 @@ def _observe(model: nn.Module, fits: Mapping[nn.Module, Fit], batches: Iterable[
         finally:
             for hook in hooks:
                 hook.remove()
+    return ran
 
 
 def _solved(fit: Fit, layer: nn.Module) -> Values | Refused:

@@ -29,7 +29,7 @@ _TOO_LATE = {
     "torch.jit._script.ScriptModule": "a scripted module",
 }
 """Classes that have taken note of a model's parameters, so that adding any goes unseen."""
-_FSDP_MODULE = "torch.distributed.fsdp._fully_shard._fully_shard.FSDPModule"
+_FSDP_MODULE = "torch.distributed.fsdp.FSDPModule"
 _FUSED_OWNER = nn.TransformerEncoderLayer
 
 
@@ -46,8 +46,8 @@ def unwrapped(model: object) -> nn.Module:
     for name, said in _TOO_LATE.items():
         if name in ancestor_names(type(model)):
             raise ConversionError(
-                f"the model is wrapped as {said}, which has taken note of its parameters already: "
-                "convert the model first, then wrap it"
+                f"the model is {said}, which has taken note of its parameters already: "
+                "work on the model itself, and wrap it afterwards"
             )
     inner = _WRAPPERS.get(qualified_name(type(model)))
     return unwrapped(getattr(model, inner)) if inner else model
@@ -66,6 +66,7 @@ class Look:
     example_inputs: Inputs | None = None
     tree: ModuleTree = field(init=False)
     graphs: Graphs = field(init=False)
+    class_refusals: dict[type[nn.Module], str | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.tree = ModuleTree(self.model)
@@ -113,7 +114,11 @@ Check = Callable[[nn.Module, Look], str | None]
 
 def refusal(module: nn.Module, look: Look) -> str | None:
     """Say why the class of a module must not change; ``None`` if it may."""
-    return next((reason for check in _CHECKS if (reason := check(module, look)) is not None), None)
+    for check in _CHECKS:
+        reason = check(module, look)
+        if reason is not None:
+            return reason
+    return None
 
 
 def _own_forward(module: nn.Module, look: Look) -> str | None:  # noqa: ARG001 - one signature for all checks
@@ -122,28 +127,35 @@ def _own_forward(module: nn.Module, look: Look) -> str | None:  # noqa: ARG001 -
     return "a forward is set on the instance (as accelerate's hooks do), which would win over any class"
 
 
-def _uninitialised(module: nn.Module, look: Look) -> str | None:  # noqa: ARG001
-    if not isinstance(module, nn.modules.lazy.LazyModuleMixin) or not module.has_uninitialized_params():
-        return None
-    return "its parameters have no shape yet: run the model once before converting it"
-
-
 def _parametrized(module: nn.Module, look: Look) -> str | None:  # noqa: ARG001
-    if "parametrizations" not in module._modules:
+    parametrizations = module._modules.get("parametrizations")
+    if parametrizations is None:
         return None
-    names = ", ".join(module._modules["parametrizations"]._modules)  # type: ignore[union-attr]
+    names = ", ".join(parametrizations._modules)
     return f"{names} is parametrized: remove the parametrization (torch.nn.utils.parametrize) first"
 
 
-def _sharded(module: nn.Module, look: Look) -> str | None:  # noqa: ARG001
-    if _FSDP_MODULE not in ancestor_names(type(module)):
+def _class_refuses(module: nn.Module, look: Look) -> str | None:
+    cls = type(module)
+    if cls not in look.class_refusals:
+        look.class_refusals[cls] = _refusal_of_class(cls)
+    reason = look.class_refusals[cls]
+    if reason is _UNINITIALISED and not module.has_uninitialized_params():  # type: ignore[operator]
         return None
-    return "it is sharded by FSDP2 already: convert the model first, then call fully_shard"
+    return reason
 
 
-def _computed_weight(module: nn.Module, look: Look) -> str | None:  # noqa: ARG001
-    weight = getattr(module, "weight", None)
-    return "its weight is a method: it is quantized" if callable(weight) and weight is not None else None
+_UNINITIALISED = "its parameters have no shape yet: run the model once before converting it"
+
+
+def _refusal_of_class(cls: type[nn.Module]) -> str | None:
+    if issubclass(cls, nn.modules.lazy.LazyModuleMixin):
+        return _UNINITIALISED
+    if _FSDP_MODULE in ancestor_names(cls):
+        return "it is sharded by FSDP2 already: convert the model first, then call fully_shard"
+    if callable(getattr(cls, "weight", None)):
+        return "its weight is a method: it is quantized"
+    return None
 
 
 def _read_around(module: nn.Module, look: Look) -> str | None:
@@ -169,11 +181,4 @@ def _read_around(module: nn.Module, look: Look) -> str | None:
     return None
 
 
-_CHECKS: tuple[Check, ...] = (
-    _own_forward,
-    _uninitialised,
-    _parametrized,
-    _sharded,
-    _computed_weight,
-    _read_around,
-)
+_CHECKS: tuple[Check, ...] = (_own_forward, _class_refuses, _parametrized, _read_around)

@@ -82,20 +82,20 @@ def kind_of(action: Action) -> str:
     return "replace" if isinstance(action, Replace) else "wrap"
 
 
-def make_operation(module: nn.Module, rule: Rule, action: Action, look: Look, *, has_data: bool) -> Operation:
+def make_operation(
+    path: str, module: nn.Module, rule: Rule, action: Action, kind: str, look: Look, *, has_data: bool
+) -> Operation:
     """Say what a rule's action does to a module.
 
     Raises:
         Refused: nothing, for the reason given.
     """
     name, entry = _entry(module, action)
-    kind = kind_of(action)
     _refuse_repetition(module, kind, name)
     if not isinstance(action, Attach) and (reason := refusal(module, look)) is not None:
         raise Refused(reason)
     following = _following(module, rule, look, has_data=has_data)
     dropping = isinstance(action, Replace) and action.activation == "drop" and following is not None
-    path = look.tree.names_of(module)[0]
     change = entry.build(module, _site(path, following, dropping, has_data=has_data), **action.options)
     _refuse_conflicts(module, change, look)
     drop = None

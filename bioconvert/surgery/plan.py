@@ -112,10 +112,11 @@ class _Planner:
             raise RuleError(problems)
         kept = self._kept([s.candidate for rule, found in selections if rule.keep for s in found])
         for rule, found in selections:
+            actions = [(kind_of(action), action) for action in actions_of(rule)]
             for selection in found:
-                for action in actions_of(rule):
-                    reason = kept.get(id(selection.candidate.module)) or selection.refusal
-                    self._consider(selection.candidate, rule, action, reason)
+                reason = kept.get(id(selection.candidate.module)) or selection.refusal
+                for kind, action in actions:
+                    self._consider(selection.candidate, rule, kind, action, reason)
 
     def _kept(self, candidates: Iterable[Candidate]) -> dict[int, str]:
         """Give what no rule may touch: what a rule keeps, and everything inside it."""
@@ -125,18 +126,21 @@ class _Planner:
             for inside in _module(candidate).modules()
         }
 
-    def _consider(self, candidate: Candidate, rule: Rule, action: Action, reason: str | None) -> None:
-        module = _module(candidate)
-        key = (id(module), kind_of(action))
+    def _consider(
+        self, candidate: Candidate, rule: Rule, kind: str, action: Action, reason: str | None
+    ) -> None:
+        module, path = _module(candidate), candidate.names[0]
+        key = (id(module), kind)
         if key in self.operations:
             return
         try:
             if reason is not None:
                 raise Refused(reason)
-            self.operations[key] = make_operation(module, rule, action, self.look, has_data=self.has_data)
+            self.operations[key] = make_operation(
+                path, module, rule, action, kind, self.look, has_data=self.has_data
+            )
         except Refused as refusal:
-            skipped = Skipped(candidate.names[0], rule.name, kind_of(action), refusal.reason)
-            self.refused.setdefault(key, skipped)
+            self.refused.setdefault(key, Skipped(path, rule.name, kind, refusal.reason))
 
     def outcomes(self) -> list[Outcome]:
         """Give what becomes of every selected module, in the order of the model."""

@@ -11,8 +11,8 @@ from torch import nn
 
 from bioconvert.surgery.samples import Inputs, in_mode, preserved, run, tensors_in
 
-NEVER_RAN = "it never ran on example_inputs: the model uses its weight some other way, or not at all"
-NO_GRADIENT = "its parameters got no gradient on example_inputs: the model's output doesn't depend on them"
+NEVER_RAN = "it never ran on the sample inputs: the model uses its weight some other way, or not at all"
+NO_GRADIENT = "its parameters got no gradient on the sample inputs: the model's output doesn't depend on them"
 
 
 def unproven(model: nn.Module, inputs: Inputs, layers: Sequence[nn.Module]) -> dict[nn.Module, str]:

@@ -112,8 +112,8 @@ def carry_out(
     for each, recipe in change.adds.items():
         table: dict[str, Any] = module._parameters if recipe.kind == "parameter" else module._buffers
         table[each] = new[each]
-    with torch.no_grad():
-        for each in change.overwrites:
+    for each in change.overwrites:
+        with torch.no_grad():
             _require(module, each).copy_(new[each])
     remember(module, step)
     return step
@@ -152,8 +152,8 @@ def undo(module: nn.Module) -> Step:
         else:
             del table[name]
             module._non_persistent_buffers_set.discard(name)
-    with torch.no_grad():
-        for name, value in step.kept.items():
+    for name, value in step.kept.items():
+        with torch.no_grad():
             _require(module, name).copy_(value)
     return step
 
@@ -176,13 +176,12 @@ def _made(
     values: Mapping[str, torch.Tensor],
 ) -> torch.Tensor:
     like: torch.Tensor = getattr(module, recipe.like)
-    with torch.no_grad():
-        if name in values:
-            value = values[name]
-        else:
-            value = recipe.make({each: getattr(module, each).detach() for each in recipe.reads}, stream)
-        dtype = like.dtype if value.is_floating_point() else value.dtype
-        value = value.to(device=like.device, dtype=dtype)
+    if name in values:
+        value = values[name]
+    else:
+        value = recipe.make({each: getattr(module, each).detach() for each in recipe.reads}, stream)
+    dtype = like.dtype if value.is_floating_point() else value.dtype
+    value = value.detach().to(device=like.device, dtype=dtype)
     if recipe.kind == "buffer":
         return value
     return nn.Parameter(value, requires_grad=like.requires_grad)

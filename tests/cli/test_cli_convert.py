@@ -235,7 +235,7 @@ class TestAfterwards:
         """A folder as it was written is sound."""
         ran = bioconvert("verify", converted)
         assert ran.code == 0
-        assert re.fullmatch(r"sound: \d+ tensors, [\d.,]+ \w+\n", ran.out)
+        assert re.fullmatch(r"sound: \d+ tensors, [\d,]+ bytes\n", ran.out)
         assert bioconvert("verify", converted, "--json").document["findings"] == []
 
     def test_flipped_bit_is_found(self, bioconvert, converted):

@@ -71,7 +71,15 @@ class BothWays(nn.Module):
         return y
 
 
+class Inherited(SometimesReadAround):
+    """Calls the forward that it inherits."""
+
+    def forward(self, x):
+        return super().forward(x) if x.sum() > 0 else x
+
+
 CLASSES = [
+    pytest.param(Inherited, {("qkv",): Called.SOMETIMES}, id="through super"),
     pytest.param(ReadAround, {("qkv",): Called.NEVER}, id="never called"),
     pytest.param(SometimesReadAround, {("qkv",): Called.SOMETIMES}, id="one way or the other"),
     pytest.param(Tying, {("f",): Called.ALWAYS}, id="called and read"),

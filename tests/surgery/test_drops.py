@@ -172,7 +172,6 @@ def test_optional_links():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Identity(), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
     report = bc.plan(model, rules("BatchNorm2d?", "ReLU")).apply()
     assert [entry.path for entry in report.applied] == ["0", "3"]
-    assert "ReLU" in repr(model)
     x = model[3](model[0](IMAGES))
     assert torch.equal(model(IMAGES), model[4](x))
 

@@ -84,7 +84,7 @@ class TestCase1WeightReadAroundForward:
         assert [entry.path for entry in report.applied] == ["other"]
         assert "never ran" in skipped(report)["qkv"]
         assert type(model.qkv) is nn.Linear
-        with pytest.raises(bc.ConversionError, match="not every replaced layer is used"):
+        with pytest.raises(bc.ConversionError, match="not every layer could be replaced"):
             bc.convert(bc.revert(model), LINEARS, example_inputs=(X,), strict=True)
         assert type(model.other) is nn.Linear
 
@@ -261,7 +261,7 @@ class TestCase8Hooks:
         layer.register_state_dict_post_hook(lambda *_: fired.append("state_dict"))
         layer.register_load_state_dict_post_hook(lambda *_: fired.append("load"))
         model = bc.convert(nn.Sequential(layer), LINEARS)
-        model(X).sum().backward()
+        model(X.clone().requires_grad_()).sum().backward()
         model.load_state_dict(model.state_dict())
         assert sorted(fired) == ["backward", "forward", "load", "pre", "state_dict"]
 
@@ -372,7 +372,7 @@ class TestCase12WeightsThatAreNoPlainParameters:
         plan = bc.plan(nn.Sequential(nn.LSTM(4, 6, proj_size=3)), {"version": 1, "rules": [rule]})
         assert "YatLinear can't replace a LSTM" in skipped(plan)["0"]
 
-    @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*quantize.*:UserWarning")
     def test_quantized_layers_are_refused(self):
         """A dynamically quantized Linear carries the name, not the weight."""
         if "fbgemm" not in torch.backends.quantized.supported_engines:

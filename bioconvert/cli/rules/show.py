@@ -20,5 +20,9 @@ def show_one(
     content = resolve_rules(name).to_dict()
     return Answer(
         {"rules": content},
-        lambda: [yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=80).rstrip()],
+        lambda: [
+            yaml.safe_dump(
+                content, sort_keys=False, default_flow_style=None, allow_unicode=True, width=78
+            ).rstrip()
+        ],
     )

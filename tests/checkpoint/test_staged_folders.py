@@ -1,0 +1,182 @@
+"""A folder appears complete or not at all, and never in place of what it doesn't replace."""
+
+import os
+import stat
+
+import pytest
+
+from bioconvert.checkpoint import staging
+from bioconvert.checkpoint.staging import staged_folder, write_file
+from bioconvert.core.errors import TargetError
+
+OLD, NEW = {"old": b"1"}, {"new": b"2"}
+
+
+def content(folder):
+    """Give the files of a folder; ``None`` where it is absent."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()} if folder.exists() else None
+
+
+def fill(target, files=NEW, *, overwrite=False):
+    """Write files to a target."""
+    with staged_folder(target, overwrite=overwrite) as folder:
+        for name, data in files.items():
+            write_file(folder / name, [data])
+
+
+def put(target, files):
+    """Make a folder with files."""
+    if files is not None:
+        target.mkdir()
+        for name, data in files.items():
+            (target / name).write_bytes(data)
+
+
+@pytest.fixture(params=["exchange", "aside"])
+def way(request, monkeypatch):
+    """Replace folders in one step, or, as where the system can't, in two."""
+    if request.param == "aside":
+        monkeypatch.setattr(staging, "_exchange", lambda one, other: False)
+    return request.param
+
+
+TARGETS = [
+    pytest.param(None, False, id="absent"),
+    pytest.param({}, False, id="empty"),
+    pytest.param(OLD, True, id="overwritten"),
+    pytest.param(None, True, id="absent, may be overwritten"),
+]
+
+
+@pytest.mark.parametrize(("before", "overwrite"), TARGETS)
+@pytest.mark.usefixtures("way")
+class TestEveryTarget:
+    def test_the_new_folder_stands_alone(self, tmp_path, before, overwrite):
+        """The target holds the new files only, and nothing is left beside it."""
+        target = tmp_path / "out"
+        put(target, before)
+        fill(target, overwrite=overwrite)
+        assert content(target) == NEW
+        assert os.listdir(tmp_path) == ["out"]
+
+    @pytest.mark.parametrize("call", ["fsync", "replace", "mkdir"])
+    def test_any_failure_leaves_the_target_as_it_was(self, tmp_path, monkeypatch, before, overwrite, call):
+        """Whichever call to the system fails, and whichever time, the target is as before or new and complete."""
+        for moment in range(1, 12):
+            target = tmp_path / f"{call}{moment}" / "out"
+            target.parent.mkdir()
+            put(target, before)
+            failing = Failing(getattr(os, call), moment)
+            monkeypatch.setattr(os, call, failing)
+            try:
+                fill(target, {"one": b"1", "two": b"2"}, overwrite=overwrite)
+            except TargetError as error:
+                assert isinstance(error.__cause__, OSError)
+                assert content(target) == before
+                assert "No space left" in str(error)
+            else:
+                assert content(target) == {"one": b"1", "two": b"2"}
+            monkeypatch.undo()
+            assert os.listdir(target.parent) in ([], ["out"])
+            if failing.calls < moment:
+                return
+        pytest.fail("the calls did not end")
+
+    @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+    def test_an_error_inside_leaves_the_target_as_it_was(self, tmp_path, before, overwrite, error):
+        """What fails while the files are made passes through, and nothing is left."""
+        target = tmp_path / "out"
+        put(target, before)
+        with pytest.raises(error), staged_folder(target, overwrite=overwrite) as folder:
+            write_file(folder / "part", [b"1"])
+            raise error
+        assert content(target) == before
+        assert os.listdir(tmp_path) in ([], ["out"])
+
+
+class Failing:
+    """Fails at one call of a function of the system, and works at all others."""
+
+    def __init__(self, function, moment):
+        self.function, self.moment, self.calls = function, moment, 0
+
+    def __call__(self, *args, **kwargs):
+        self.calls += 1
+        if self.calls == self.moment:
+            raise OSError(28, "No space left on device")
+        return self.function(*args, **kwargs)
+
+
+class TestRefusedTargets:
+    def test_a_folder_in_use_is_not_touched(self, tmp_path):
+        """A folder that isn't empty is replaced on demand only."""
+        put(tmp_path / "out", OLD)
+        with pytest.raises(TargetError, match="isn't empty"):
+            fill(tmp_path / "out")
+        assert content(tmp_path / "out") == OLD
+
+    @pytest.mark.parametrize("overwrite", [False, True])
+    def test_a_file_is_never_replaced_by_a_folder(self, tmp_path, overwrite):
+        """A file of the target's name is an error, overwriting or not."""
+        (tmp_path / "out").write_bytes(b"1")
+        with pytest.raises(TargetError, match="but is a file"):
+            fill(tmp_path / "out", overwrite=overwrite)
+        assert (tmp_path / "out").read_bytes() == b"1"
+
+    def test_a_folder_that_appears_meanwhile_wins(self, tmp_path):
+        """Of two that write to one target, the second to finish is refused."""
+        with (
+            pytest.raises(TargetError, match="isn't empty"),
+            staged_folder(tmp_path / "out", overwrite=False) as new,
+        ):
+            write_file(new / "new", [b"2"])
+            put(tmp_path / "out", OLD)
+        assert content(tmp_path / "out") == OLD
+        assert os.listdir(tmp_path) == ["out"]
+
+    def test_an_unwritable_place_is_an_error_with_its_cause(self, tmp_path):
+        """What the system refuses is a TargetError that carries the system's reason."""
+        (tmp_path / "file").write_bytes(b"")
+        with pytest.raises(TargetError, match="could not be written: Not a directory") as caught:
+            fill(tmp_path / "file" / "out")
+        assert isinstance(caught.value.__cause__, NotADirectoryError)
+
+
+class TestPlaces:
+    def test_missing_parents_are_made(self, tmp_path):
+        """The folders above the target need not exist."""
+        fill(tmp_path / "a" / "b" / "out")
+        assert content(tmp_path / "a" / "b" / "out") == NEW
+
+    def test_a_link_is_followed(self, tmp_path):
+        """A link to a folder goes on leading to it."""
+        put(tmp_path / "real", {})
+        (tmp_path / "link").symlink_to("real")
+        fill(tmp_path / "link")
+        assert (tmp_path / "link").is_symlink()
+        assert content(tmp_path / "real") == NEW
+
+    @pytest.mark.parametrize(
+        ("mask", "file_mode", "folder_mode"), [(0o022, 0o644, 0o755), (0o077, 0o600, 0o700)]
+    )
+    def test_modes_are_what_the_umask_leaves(self, tmp_path, mask, file_mode, folder_mode):
+        """Files have 0666 and folders 0777, less the umask."""
+        before = os.umask(mask)
+        try:
+            fill(tmp_path / "out")
+        finally:
+            os.umask(before)
+        assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == folder_mode
+        assert stat.S_IMODE((tmp_path / "out" / "new").stat().st_mode) == file_mode
+
+    def test_everything_reaches_the_disk_before_the_name_changes(self, tmp_path, monkeypatch):
+        """Every file and the folder are synced, then the name changes, then the parent is synced."""
+        done = []
+        sync, replace = os.fsync, os.replace
+        monkeypatch.setattr(
+            os, "fsync", lambda fd: (done.append(os.readlink(f"/proc/self/fd/{fd}")), sync(fd))
+        )
+        monkeypatch.setattr(os, "replace", lambda a, b: (done.append("rename"), replace(a, b)))
+        fill(tmp_path / "out")
+        staged = done[1]
+        assert done == [f"{staged}/new", staged, "rename", str(tmp_path)]
