@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
+from torch.autograd import forward_ad
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 
@@ -14,16 +17,19 @@ def is_transformed() -> bool:
     return torch._C._are_functorch_transforms_active()
 
 
-def wants_plain_operations() -> bool:
-    """Say whether operations are being recorded or transformed: compiled, exported, traced, batched."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing() or is_transformed()
+def wants_plain_operations(tensors: Iterable[torch.Tensor]) -> bool:
+    """Say whether operations are being recorded or transformed: compiled, exported, traced, batched, dual."""
+    return (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or is_transformed()
+        or any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors)
+    )
 
 
 def has_values(tensor: torch.Tensor) -> bool:
-    """Say whether a tensor's values can be looked at for free: a plain CPU tensor that no mode stands in for.
+    """Say whether a tensor's values can be looked at for free: a CPU tensor that no mode stands in for.
 
     On an accelerator a look costs a synchronisation; a fake or traced tensor has no values to look at.
     """
-    return (
-        tensor.device.type == "cpu" and type(tensor) is torch.Tensor and _get_current_dispatch_mode() is None
-    )
+    return tensor.device.type == "cpu" and _get_current_dispatch_mode() is None

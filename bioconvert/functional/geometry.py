@@ -1,9 +1,9 @@
-"""The geometry of a convolution, whichever way its arguments are given."""
+"""The linear maps that a Yat product is put upon: a matrix, or a kernel that moves over space."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch.nn import functional as F
@@ -14,55 +14,83 @@ Size = int | Sequence[int]
 Padding = Size | str
 
 
-@dataclass(frozen=True)
-class Geometry:
-    """How a convolution's kernel moves.
+class Geometry(NamedTuple):
+    """How a kernel moves; without windows it doesn't, and is the matrix of a linear layer.
 
     Args:
-        windows: the kernel's window along each dimension.
+        windows: the kernel's window along each dimension of space.
         groups: number of groups of channels.
     """
 
-    windows: Windows
-    groups: int
+    windows: Windows = ()
+    groups: int = 1
 
-    def convolve(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        """Convolve without a bias."""
-        uneven = any(window.before != window.after for window in self.windows)
-        if uneven:
-            x = F.pad(x, paddings(self.windows))
-        convolution = (F.conv1d, F.conv2d, F.conv3d)[len(self.windows) - 1]
-        return convolution(
-            x,
+    @property
+    def _uneven(self) -> bool:
+        return any(window.before != window.after for window in self.windows)
+
+    def score(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """Give the dot products of inputs (or patches) and weights, channels in dimension 1."""
+        if not self.windows:
+            return F.linear(x, weight)
+        convolve = (F.conv1d, F.conv2d, F.conv3d)[len(self.windows) - 1]
+        stride, padding, dilation = self._arguments()
+        score: torch.Tensor = convolve(self._padded(x), weight, None, stride, padding, dilation, self.groups)
+        return score
+
+    def pull_back(
+        self, grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, needed: Sequence[bool]
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """Give the gradients of ``x`` and ``weight``, where needed, for one of the scores."""
+        if not self.windows:
+            return grad @ weight if needed[0] else None, grad.t() @ x if needed[1] else None
+        stride, padding, dilation = self._arguments()
+        by_x, by_weight, _ = torch.ops.aten.convolution_backward(
+            grad,
+            self._padded(x),
             weight,
-            stride=tuple(window.stride for window in self.windows),
-            padding=tuple(0 if uneven else window.before for window in self.windows),
-            dilation=tuple(window.dilation for window in self.windows),
-            groups=self.groups,
+            None,
+            stride,
+            padding,
+            dilation,
+            False,
+            [0] * len(self.windows),
+            self.groups,
+            [*needed, False],
+        )
+        if by_x is not None and self._uneven:
+            by_x = F.pad(by_x, [-pad for pad in paddings(self.windows)])
+        return by_x, by_weight
+
+    def _padded(self, x: torch.Tensor) -> torch.Tensor:
+        return F.pad(x, paddings(self.windows)) if self._uneven else x
+
+    def _arguments(self) -> tuple[list[int], list[int], list[int]]:
+        return (
+            [window.stride for window in self.windows],
+            [0 if self._uneven else window.before for window in self.windows],
+            [window.dilation for window in self.windows],
         )
 
 
-def windows_of(kernel: Sequence[int], stride: Size, padding: Padding, dilation: Size) -> Windows:
-    """Give a kernel's window along each dimension.
+def convolution(kernel: Sequence[int], stride: Size, padding: Padding, dilation: Size, groups: int) -> Geometry:
+    """Give the geometry that the arguments of a convolution describe.
 
     Raises:
         ValueError: ``padding`` is a string other than ``"same"`` and ``"valid"``.
     """
-    dims = len(kernel)
-    steps, gaps = _each(stride, dims), _each(dilation, dims)
+    steps, gaps = _each(stride, len(kernel)), _each(dilation, len(kernel))
     pads = _paddings(kernel, padding, gaps)
-    return tuple(
-        Window(size, step, before, after, gap)
-        for size, step, (before, after), gap in zip(kernel, steps, pads, gaps, strict=True)
-    )
+    sizes = zip(kernel, steps, pads, gaps, strict=True)
+    return Geometry(tuple(Window(size, step, *pad, gap) for size, step, pad, gap in sizes), groups)
 
 
 def _paddings(kernel: Sequence[int], padding: Padding, dilation: Sequence[int]) -> list[tuple[int, int]]:
     if padding == "valid":
         return [(0, 0) for _ in kernel]
     if padding == "same":
-        spare = [gap * (size - 1) for size, gap in zip(kernel, dilation, strict=True)]
-        return [(total // 2, total - total // 2) for total in spare]
+        totals = [gap * (size - 1) for size, gap in zip(kernel, dilation, strict=True)]
+        return [(total // 2, total - total // 2) for total in totals]
     if isinstance(padding, str):
         raise ValueError(f"padding must be a number, a tuple, 'same' or 'valid', got {padding!r}")
     return [(size, size) for size in _each(padding, len(kernel))]

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import torch
-from torch.nn import functional as F
 
-from bioconvert.functional.cosine import on_sphere
-from bioconvert.functional.near import with_exact
+from bioconvert.functional.geometry import Geometry
 from bioconvert.functional.precision import narrowed, output_dtype, score_dtype, without_autocast
 from bioconvert.functional.product import product
-from bioconvert.functional.squared_norm import squared_norm
-from bioconvert.functional.units import BiasMode, Units, units
-from bioconvert.functional.yat_formula import Coefficient, Terms
+from bioconvert.functional.units import BiasMode, make_units
+from bioconvert.functional.yat_formula import Coefficient
 
 
 def yat_linear(
@@ -26,13 +23,13 @@ def yat_linear(
     floor: float = 0.0,
     spherical: bool = False,
 ) -> torch.Tensor:
-    r"""Score inputs by alignment with, and nearness to, each weight row.
+    r"""Score inputs by how well they align with, and how near they lie to, each weight row.
 
     .. math::
         y_i = \alpha_i \, \frac{(w_i \cdot x + b_i)^2}{\lVert w_i - x \rVert^2 + \varepsilon_i} + o_i
 
-    Half precision is computed in fp32. On the CPU, an input in fp32 that lies nearer a weight than fp32 can tell
-    is computed in fp64.
+    Half precision is computed in fp32. On the CPU, fp32 inputs that lie nearer a weight than fp32 can tell are
+    computed in fp64.
 
     Args:
         x: inputs :math:`x`.
@@ -42,7 +39,7 @@ def yat_linear(
         epsilon: :math:`\varepsilon`, likewise.
         offset: :math:`o`; ``None`` for 0.
         bias_mode: ``"pre"`` or ``"post"``.
-        floor: smallest squared distance, in units of :math:`\lVert x \rVert^2 + \lVert w_i \rVert^2`.
+        floor: least squared distance, in units of :math:`\lVert x \rVert^2 + \lVert w_i \rVert^2`.
         spherical: whether to bring :math:`x` and :math:`w_i` to unit length first.
 
     Shape:
@@ -52,23 +49,9 @@ def yat_linear(
     Raises:
         ValueError: an unknown ``bias_mode``.
     """
-    of_units, dtype = units(bias, alpha, epsilon, offset, bias_mode), score_dtype(x)
+    dtype = score_dtype(x)
     with without_autocast(x):
+        units = make_units(bias, alpha, epsilon, offset, bias_mode).map(lambda unit: unit.to(dtype))
         rows = x.to(dtype).reshape(-1, x.shape[-1])
-        y = _rows(rows, weight.to(dtype), of_units.map(lambda unit: unit.to(dtype)), floor, spherical)
+        y = product(Geometry(), floor, rows, weight.to(dtype), units, spherical=spherical)
     return narrowed(y.view(*x.shape[:-1], weight.shape[0]), output_dtype(x))
-
-
-def _rows(
-    x: torch.Tensor, weight: torch.Tensor, of_units: Units, floor: float, spherical: bool
-) -> torch.Tensor:
-    score, input_norm, weight_norm = F.linear(x, weight), squared_norm(x, 1), squared_norm(weight, 1).view(-1)
-    if spherical:
-        score, input_norm, weight_norm = on_sphere(score, input_norm, weight_norm)
-    terms = Terms(input_norm, weight_norm, *of_units)
-    y, least = product(score, terms, floor)
-
-    def exact(near: torch.Tensor) -> torch.Tensor:
-        return _rows(x[near].double(), weight.double(), of_units.map(torch.Tensor.double), floor, spherical)
-
-    return with_exact(y, least, score, terms, floor, exact)

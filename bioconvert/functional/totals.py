@@ -6,59 +6,67 @@ from math import inf
 
 import torch
 
-from bioconvert.functional.blocks import Place, at
+from bioconvert.functional.blocks import Place, at, buffers, places
 
 
 class Total:
     """The sum over blocks, in the dimensions in which a tensor has size 1.
 
     Args:
-        like: the tensor whose shape the sum takes; ``None`` if no sum is wanted, which makes it do nothing.
+        like: a tensor of the sum's shape.
     """
 
-    def __init__(self, like: torch.Tensor | None):
+    def __init__(self, like: torch.Tensor):
         self._like = like
         self._sum: torch.Tensor | None = None
 
     def add(self, block: torch.Tensor, place: Place) -> None:
         """Add a block."""
-        if self._like is not None:
-            dims = unit_dims(self._like)
-            self._put(block.sum(dims, keepdim=True) if dims else block.clone(), place)
+        dims = _unit_dims(self._like)
+        self._put(block.sum(dims, keepdim=True) if dims else block.clone(), place)
 
     def add_product(self, one: torch.Tensor, other: torch.Tensor, place: Place) -> None:
         """Add the product of two contiguous blocks; a single number needs no room for the product itself."""
-        if self._like is not None and self._like.numel() == 1:
+        if self._like.numel() == 1:
             self._put(torch.dot(one.view(-1), other.view(-1)).view(self._like.shape), place)
-        elif self._like is not None:
+        else:
             self.add(one * other, place)
 
-    def times(self, factor: float) -> torch.Tensor | None:
-        """Give the sum of all blocks times a factor."""
-        return None if self._sum is None else self._sum.mul_(factor)
+    def value(self) -> torch.Tensor:
+        """Give the sum of all blocks."""
+        return self._like.new_zeros(self._like.shape) if self._sum is None else self._sum
 
     def _put(self, part: torch.Tensor, place: Place) -> None:
-        if not place:
+        if place:
+            self._sum = self.value()
+            at(self._sum, place).add_(part)
+        else:
             self._sum = part
-            return
-        if self._sum is None:
-            self._sum = torch.zeros_like(self._like)
-        at(self._sum, place).add_(part)
 
 
-def least_in(block: torch.Tensor, place: Place, least: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
+def least_in(
+    block: torch.Tensor, place: Place, least: torch.Tensor | None, like: torch.Tensor
+) -> torch.Tensor:
     """Lower ``least``, of the shape of ``like``, to the minimum of a block in the dimensions of size 1."""
-    dims = unit_dims(like)
+    dims = _unit_dims(like)
     found = block.amin(dims, keepdim=True) if dims else block.clone()
     if not place:
         return found
     if least is None:
-        least = torch.full_like(like, inf)
+        least = like.new_full(like.shape, inf)
     part = at(least, place)
     torch.minimum(part, found, out=part)
     return least
 
 
-def unit_dims(tensor: torch.Tensor) -> list[int]:
-    """Name the dimensions of size 1."""
+def squared_sum(x: torch.Tensor, dim: int) -> torch.Tensor:
+    """Sum the squares of ``x`` along one dimension, which stays with size 1; without a graph."""
+    total, room = Total(x.narrow(dim, 0, 1)), buffers(x, 1)[0]
+    for place in places(x):
+        part = at(x, place)
+        total.add(torch.square(part, out=room[: part.numel()].view(part.shape)), place)
+    return total.value()
+
+
+def _unit_dims(tensor: torch.Tensor) -> list[int]:
     return [dim for dim, size in enumerate(tensor.shape) if size == 1]

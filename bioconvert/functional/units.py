@@ -25,7 +25,7 @@ class Units(NamedTuple):
         return Units(*(change(unit) if isinstance(unit, torch.Tensor) else unit for unit in self))
 
 
-def units(
+def make_units(
     bias: torch.Tensor | None,
     alpha: Coefficient | None,
     epsilon: Coefficient,

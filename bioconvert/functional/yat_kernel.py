@@ -1,15 +1,26 @@
-"""The Yat product and its gradients block by block, in reused buffers, for plain tensors.
+"""The Yat product and its gradients block by block, in reused buffers.
 
 The same mathematics as in :mod:`bioconvert.functional.yat_formula`, with a third of its memory traffic.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 
 from bioconvert.functional.blocks import Place, at, buffers, places
 from bioconvert.functional.totals import Total, least_in
-from bioconvert.functional.yat_formula import Coefficient, Gradients, Terms
+from bioconvert.functional.yat_formula import Coefficient, Terms
+
+
+class Gradients(NamedTuple):
+    """Gradients of the score and of each of the :class:`Terms`; ``None`` where not asked for."""
+
+    score: torch.Tensor
+    input_norm: torch.Tensor | None
+    weight_norm: torch.Tensor | None
+    units: tuple[torch.Tensor | None, ...]
 
 
 def forward(
@@ -47,7 +58,10 @@ def backward(
     needed: tuple[bool, ...],
     masked: bool,
 ) -> Gradients:
-    """Give the gradients of :func:`forward`, each of the shape of what it belongs to.
+    r"""Give the gradients of :func:`forward`.
+
+    .. math::
+        q = (t + b) / D \qquad \partial y / \partial b = 2 \alpha q \qquad \partial y / \partial D = -\alpha q^2
 
     Args:
         grad: gradient of the output.
@@ -58,34 +72,52 @@ def backward(
         masked: whether a distance may lie at its floor, where the score has no influence on it.
     """
     by_score = torch.empty_like(score)
-    by_input, by_weight, by_bias, by_alpha, by_epsilon, by_offset = map(_total, terms, needed)
+    sums = _Sums(terms, needed)
     twice = 2.0 if terms.alpha is None else 2 * terms.alpha
     parts = _Parts(score, terms, floor)
     for place in places(score):
-        part, rise, grad_part = at(score, place), at(by_score, place), at(grad, place)
+        part, rise = at(score, place), at(by_score, place)
         quotient, far = parts.denominator(part, place, masked=masked)
         biased = parts.biased(part, place, parts.spare(part))
         torch.div(biased, quotient, out=quotient)
-        torch.mul(grad_part, quotient, out=rise)
-        by_alpha.add_product(rise, biased, place)
+        torch.mul(at(grad, place), quotient, out=rise)
+        sums.add_product("alpha", rise, biased, place)
         rise.mul_(_at(twice, place))
         fall = torch.mul(rise, quotient, out=parts.spare(part))
-        by_offset.add(grad_part, place)
-        by_bias.add(rise, place)
-        by_epsilon.add(fall, place)
+        sums.add("offset", at(grad, place), place)
+        sums.add("bias", rise, place)
+        sums.add("epsilon", fall, place)
         by_norms = fall if far is None else fall * torch.where(far, 1.0, floor)
-        by_input.add(by_norms, place)
-        by_weight.add(by_norms, place)
+        sums.add("input_norm", by_norms, place)
+        sums.add("weight_norm", by_norms, place)
         rise.add_(fall if far is None else fall.mul_(far))
-    return (
-        by_score,
-        by_input.times(-0.5),
-        by_weight.times(-0.5),
-        by_bias.times(1.0),
-        by_alpha.times(1.0),
-        by_epsilon.times(-0.5),
-        by_offset.times(1.0),
-    )
+    by_input, by_weight, *by_units = sums.gradients()
+    return Gradients(by_score, by_input, by_weight, tuple(by_units))
+
+
+class _Sums:
+    """Gradients of the terms, summed up over the blocks."""
+
+    def __init__(self, terms: Terms, needed: tuple[bool, ...]):
+        wanted = zip(Terms._fields, terms, needed, strict=True)
+        self._totals = {name: Total(term) for name, term, need in wanted if need and isinstance(term, torch.Tensor)}
+
+    def add(self, name: str, block: torch.Tensor, place: Place) -> None:
+        """Add a block to one of them, if it is asked for."""
+        if name in self._totals:
+            self._totals[name].add(block, place)
+
+    def add_product(self, name: str, one: torch.Tensor, other: torch.Tensor, place: Place) -> None:
+        """Add the product of two blocks to one of them, if it is asked for."""
+        if name in self._totals:
+            self._totals[name].add_product(one, other, place)
+
+    def gradients(self) -> tuple[torch.Tensor | None, ...]:
+        """Give them in the order of the terms; what was summed for a distance is -2 times its gradient."""
+        for name in ("input_norm", "weight_norm", "epsilon"):
+            if name in self._totals:
+                self._totals[name].value().mul_(-0.5)
+        return tuple(self._totals[name].value() if name in self._totals else None for name in Terms._fields)
 
 
 class _Parts:
@@ -96,7 +128,7 @@ class _Parts:
         self._floor = floor
         self._buffers = buffers(score, 2)
         self._input = (1 - floor) * terms.input_norm if floor else terms.input_norm
-        self._weight = torch.add(terms.epsilon, terms.weight_norm, alpha=1 - floor)
+        self._weight = (1 - floor) * terms.weight_norm + terms.epsilon if floor else terms.weight_norm + terms.epsilon
 
     def spare(self, part: torch.Tensor) -> torch.Tensor:
         """Give a buffer that nothing else here uses."""
@@ -124,7 +156,3 @@ class _Parts:
 
 def _at(term: Coefficient, place: Place) -> Coefficient:
     return at(term, place) if isinstance(term, torch.Tensor) else term
-
-
-def _total(term: Coefficient | None, needed: bool) -> Total:
-    return Total(term if needed and isinstance(term, torch.Tensor) else None)

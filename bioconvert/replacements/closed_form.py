@@ -58,7 +58,12 @@ class InputNorm:
         self.ratio = ratio
         self.moments = _Moments()
 
-    def observe(self, layer: nn.Module, inputs: torch.Tensor, outputs: torch.Tensor) -> None:
+    def observe(
+        self,
+        layer: nn.Module,
+        inputs: torch.Tensor,
+        outputs: torch.Tensor,  # noqa: ARG002 - the engine's signature
+    ) -> None:
         """Add the squared norms of one call's inputs, or patches of them, and its outputs' moments."""
         norms = squared_norms(layer, inputs)
         self.moments.input_norm += float(norms.sum(dtype=torch.float64))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -28,8 +30,8 @@ DEFAULT_EPSILON = 1e-5
 """ε where ``epsilon: auto`` has no data to be relative to: the reference's."""
 _IDEMPOTENT = ("ReLU", "ReLU6", "Hardtanh")
 _KEPT = (
-    "weight and bias are kept as they are and the layer computes something else: with example_inputs, a layer "
-    "before an activation is fitted to what the two gave"
+    "weight and bias are kept as they are and the layer computes something else: with example_inputs, a "
+    "layer before an activation is fitted to what the two gave"
 )
 
 
@@ -66,13 +68,13 @@ def yat(
         spherical: whether x and w are normalised.
         weight_normalized: whether w is normalised.
         drop_connect: probability that a weight is left out while training.
-        init: ``"keep"`` leaves weight and bias as they are; ``"closed_form"`` fits α, bias, ε and an offset to
-            what the layer and its activation gave; ``"auto"`` does the latter wherever it can.
+        init: ``"keep"`` leaves weight and bias as they are; ``"closed_form"`` fits α, bias, ε and an offset
+            to what the layer and its activation gave; ``"auto"`` does the latter wherever it can.
 
     Raises:
         Refused: ``init: closed_form`` can't be done here.
     """
-    options = {
+    options: dict[str, Any] = {
         "bias_mode": bias_mode,
         "alpha": alpha,
         "per_unit": per_unit,
@@ -83,45 +85,65 @@ def yat(
         "weight_normalized": weight_normalized,
         "drop_connect": drop_connect,
     }
-    return _change(layer, site, init, options)
-
-
-def _change(layer: nn.Module, site: Site, init: Init, options: dict[str, Any]) -> Change:
-    automatic = options["epsilon"] == "auto"
     obstacle = _obstacle(site, options)
     if init == "closed_form" and obstacle is not None:
         raise Refused(f"`init: closed_form` is impossible: {obstacle}")
-    fitted = init != "keep" and obstacle is None
-    measured = automatic and site.has_data and not options["learnable_epsilon"] and not fitted
-    options["epsilon"] = DEFAULT_EPSILON if automatic else options["epsilon"]
-    options["per_unit"] |= fitted
-    options["offset"] |= fitted
-    options["floor"] = RELATIVE_FLOOR if automatic else 0.0
-    attributes = dict(layers.yat_attributes(**options))
-    extra = layers.yat_parameters(_units(layer), **options)
-    adds = {name: _filled(shape, value) for name, (shape, value) in extra.items()}
-    overwrites: dict[str, TensorRecipe] = {}
-    if fitted or measured:
-        adds["epsilon"] = _filled((1,), attributes.pop("epsilon"), "buffer")
-    if fitted:
-        bias = _filled((_units(layer),), 0.0)
-        (adds if layer.bias is None else overwrites)["bias"] = bias
+    if init != "keep" and obstacle is None:
+        return _fitted(layer, site, options)
+    kept = _kept(type(layer), _units(layer), tuple(options.items()))
+    if epsilon == "auto" and site.has_data and not learnable_epsilon:
+        return _with_measured_epsilon(kept, site)
+    return kept
+
+
+@functools.lru_cache(maxsize=1024)
+def _kept(cls: type[nn.Module], units: int, options: tuple[tuple[str, Any], ...]) -> Change:
+    """Say what becomes of a layer whose weight and bias stay: the same for all of a class and size."""
+    attributes, adds = _layer(units, dict(options))
+    return Change(into=_into(cls), attributes=attributes, adds=adds, warnings=(_KEPT,))
+
+
+def _with_measured_epsilon(kept: Change, site: Site) -> Change:
+    """Let ε be relative to the inputs."""
+    attributes = dict(kept.attributes)
+    epsilon = _filled((1,), attributes.pop("epsilon"), "buffer")
+    adds = {**kept.adds, "epsilon": epsilon}
+    return dataclasses.replace(kept, attributes=attributes, adds=adds, fit=_fit(site, closed_form=False))
+
+
+def _fitted(layer: nn.Module, site: Site, options: dict[str, Any]) -> Change:
+    """Say what becomes of a layer that is fitted to what it and its activation gave."""
+    units = _units(layer)
+    attributes, adds = _layer(units, {**options, "per_unit": True, "offset": True})
+    adds["epsilon"] = _filled((1,), attributes.pop("epsilon"), "buffer")
+    bias = {"bias": _filled((units,), 0.0)}
+    fresh = layer.bias is None
     return Change(
-        into=_into(layer),
+        into=_into(type(layer)),
         attributes=attributes,
-        adds=adds,
-        overwrites=overwrites,
-        fit=_fit(site, fitted) if fitted or measured else None,
-        summary="fitted to its old outputs" if fitted else "",
-        warnings=() if fitted else (_KEPT,),
+        adds={**adds, **bias} if fresh else adds,
+        overwrites={} if fresh else bias,
+        fit=_fit(site, closed_form=True),
+        summary="fitted to its old outputs",
     )
 
 
-def _into(layer: nn.Module) -> type[nn.Module]:
+def _layer(units: int, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, TensorRecipe]]:
+    """Give the attributes and the extra parameters of a Yat layer."""
+    automatic = options["epsilon"] == "auto"
+    options["epsilon"] = DEFAULT_EPSILON if automatic else options["epsilon"]
+    options["floor"] = RELATIVE_FLOOR if automatic else 0.0
+    extra = layers.yat_parameters(units, **options)
+    return dict(layers.yat_attributes(**options)), {
+        name: _filled(shape, value) for name, (shape, value) in extra.items()
+    }
+
+
+def _into(cls: type[nn.Module]) -> type[nn.Module]:
     """Give the Yat layer for a layer's class: the one that inherits from it."""
-    for cls in type(layer).__mro__:
-        name = f"Yat{cls.__name__}"
-        if cls.__module__.startswith("torch.nn.") and hasattr(layers, name):
+    for ancestor in cls.__mro__:
+        name = f"Yat{ancestor.__name__}"
+        if ancestor.__module__.startswith("torch.nn.") and hasattr(layers, name):
             found: type[nn.Module] = getattr(layers, name)
             return found
     # The class inherits from transformers' own, so it is imported only for a model that has one.
@@ -147,7 +169,7 @@ def _obstacle(site: Site, options: dict[str, Any]) -> str | None:
     return None
 
 
-def _fit(site: Site, closed_form: bool) -> Callable[[], Fit]:
+def _fit(site: Site, *, closed_form: bool) -> Callable[[], Fit]:
     def make() -> Fit:
         # Imported here, so that rule files are checked without torch.
         from bioconvert.replacements.closed_form import ClosedForm, InputNorm

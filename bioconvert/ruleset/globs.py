@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-_RANGE = re.compile(r"(\w-\w)+")
+_RANGE = re.compile(r"([0-9]-[0-9]|a-z|A-Z)+")
 
 
 class PatternError(ValueError):

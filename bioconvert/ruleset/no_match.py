@@ -43,8 +43,8 @@ def _reason(rule: Rule, candidates: Sequence[Candidate]) -> str:
         return _excluded(condition.key, before)
     if match.followed_by:
         pattern = ", then ".join(map(str, match.followed_by))
-        return f"none of {_modules(len(left))} that meet the rest is followed by {pattern}"
-    return f"{_modules(len(left))} meet its conditions, and none was changed"
+        return f"of {_modules(left)} that meet the rest, none is followed by {pattern}"
+    return f"{_modules(left)} meet its conditions, and none was changed"
 
 
 def _no_such_type(types: Sequence[str], candidates: Sequence[Candidate]) -> str:
@@ -54,7 +54,7 @@ def _no_such_type(types: Sequence[str], candidates: Sequence[Candidate]) -> str:
     wanted = listed(map(shown, types))
     unknown = next((name for name in types if name not in FAMILIES), None)
     if unknown is None:
-        return f"the model has no {wanted} modules. Its modules are: {', '.join(sorted(known))}"
+        return f"the model has no {wanted} modules. Its modules are: {_some(sorted(known), 12)}"
     return f"the model has no {wanted} modules. {hint(unknown.rpartition('.')[2], known | set(FAMILIES))}"
 
 
@@ -66,20 +66,20 @@ def _no_such_path(paths: Sequence[str], before: Sequence[Candidate], *, typed: b
     example = (
         f"; the nearest name is {near!r}" if guess is not None else f"; a name is {near!r}" if near else ""
     )
-    return f"none of {_modules(len(before))}{of_type} is named {listed(map(shown, paths))}{example}"
+    return f"of {_modules(before)}{of_type}, none is named {listed(map(shown, paths))}{example}"
 
 
 def _excluded(key: str, before: Sequence[Candidate]) -> str:
     name = key.removeprefix("where: ")
     if name == key:
-        return f"`{key}` excepts all of {_modules(len(before))}"
+        return f"`{key}` excepts all that is left ({_modules(before)})"
     values = [value for value in (attribute(candidate, name) for candidate in before) if value is not MISSING]
     if not values:
         guess = nearest(name, {known for candidate in before for known in dir(candidate.module)})
         meant = f"; did you mean {guess!r}?" if guess is not None else ""
-        return f"none of {_modules(len(before))} has an attribute {shown(name)}{meant}"
+        return f"of {_modules(before)}, none has an attribute {shown(name)}{meant}"
     seen = list(dict.fromkeys(map(_described, values)))
-    return f"none of {_modules(len(before))} meets the condition on {name}, which is {_some(seen)}"
+    return f"of {_modules(before)}, none meets the condition on {name}, which is there: {_some(seen)}"
 
 
 def _described(value: object) -> str:
@@ -89,8 +89,8 @@ def _described(value: object) -> str:
 
 
 def _some(values: Sequence[str], most: int = 4) -> str:
-    return listed([*values[:most], *(["…"] if len(values) > most else [])])
+    return ", ".join(values[:most]) + (", …" if len(values) > most else "")
 
 
-def _modules(count: int) -> str:
-    return "the one module" if count == 1 else f"the {count:,} modules"
+def _modules(candidates: Sequence[Candidate]) -> str:
+    return "1 module" if len(candidates) == 1 else f"{len(candidates):,} modules"

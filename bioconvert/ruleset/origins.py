@@ -75,7 +75,7 @@ def _named_origin(name: str, above: Origin) -> FileOrigin:
     if not origin.real_path.is_relative_to(file_origin(folder).real_path):
         raise ValueError(f"{shown(name)} leads out of the folder of the file by a symbolic link")
     if not exists(origin.path):
-        raise ValueError(f"there is no file {shown(str(origin.path))}")
+        raise ValueError(f"there is no file {shown(name)} in the folder of this one")
     return origin
 
 

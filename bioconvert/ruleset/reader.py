@@ -34,6 +34,7 @@ _DISCARDED = "\0"
 """Stands for the key of a value that is read and not kept; no file can contain it."""
 _QUESTION_MARK = re.compile(r"(?<=[^\s,\[\]{}])\?")
 """Behind a name, where YAML 1.2 has it as text, but PyYAML, inside brackets, as the mark of a key."""
+_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -190,16 +191,16 @@ class _Reader:
         markup = _markup(event)
         if markup is not None or not isinstance(event, yaml.ScalarEvent):
             return markup
-        if _SURROGATE.search(event.value):
+        if _SURROGATE.search(self.string(event)):
             return SURROGATE
         if self.string(event) in parent.value:
             return f"the key {shown(self.string(event))} stands here twice"
         return None
 
     def string(self, event: yaml.ScalarEvent) -> str:
-        """Give a scalar's text, with its question marks."""
+        """Give a scalar's text, with its question marks, and what JSON escapes in two halves in one."""
         text: str = event.value
-        return text.replace(self.stand_in, "?")
+        return _PAIR.sub(_joined, text.replace(self.stand_in, "?"))
 
     def value(self, event: yaml.NodeEvent, loc: Loc, place: Place) -> object:
         """Give the value that an event stands for or begins; ``None`` if it can't be used."""
@@ -213,7 +214,7 @@ class _Reader:
         return self.scalar(event, loc, place) if isinstance(event, yaml.ScalarEvent) else None
 
     def scalar(self, event: yaml.ScalarEvent, loc: Loc, place: Place) -> object:
-        if _SURROGATE.search(event.value):
+        if _SURROGATE.search(self.string(event)):
             self.document.spoil(loc, place, SURROGATE)
             return None
         if not event.implicit[0]:
@@ -223,6 +224,10 @@ class _Reader:
         except ValueError as error:
             self.document.spoil(loc, place, f"{error} can't stand in a rule set")
             return None
+
+
+def _joined(pair: re.Match[str]) -> str:
+    return pair[0].encode("utf-16", "surrogatepass").decode("utf-16")
 
 
 def _is_at_its_start(context: str, problem: str) -> bool:

@@ -76,10 +76,8 @@ def carry_out_job(job: Job, *, strict: bool = False) -> Reasons:
 
 
 def _refuse_stale(job: Job) -> None:
-    seen = {id(place.module): place for place in job.look.tree.modules()}
     for operation in job.operations:
-        done = {step.action for step in steps_of(operation.module)}
-        if id(operation.module) not in seen or operation.action in done:
+        if any(step.action == operation.action for step in steps_of(operation.module)):
             raise ConversionError(
                 f"the model has changed since the plan was made ({operation.path!r} is converted): plan again"
             )
@@ -120,8 +118,9 @@ class _Attempt:
     groups: GroupsBefore | None = None
 
     def convert(self, operations: Sequence[Operation]) -> None:
-        for operation in operations:
-            self._convert_one(operation)
+        with torch.no_grad():
+            for operation in operations:
+                self._convert_one(operation)
         self._drop()
 
     def _convert_one(self, operation: Operation) -> None:

@@ -175,16 +175,21 @@ def _made(
     stream: Stream,
     values: Mapping[str, torch.Tensor],
 ) -> torch.Tensor:
-    like: torch.Tensor = getattr(module, recipe.like)
-    if name in values:
-        value = values[name]
-    else:
-        value = recipe.make({each: getattr(module, each).detach() for each in recipe.reads}, stream)
+    like: torch.Tensor = _read(module, recipe.like)
+    value = values.get(name)
+    if value is None:
+        value = recipe.make({each: _read(module, each).detach() for each in recipe.reads}, stream)
     dtype = like.dtype if value.is_floating_point() else value.dtype
     value = value.detach().to(device=like.device, dtype=dtype)
     if recipe.kind == "buffer":
         return value
     return nn.Parameter(value, requires_grad=like.requires_grad)
+
+
+def _read(module: nn.Module, name: str) -> torch.Tensor:
+    """Give a tensor of a module's own, also one that a hook computes, as old-style weight_norm does."""
+    tensor: torch.Tensor = _tensor(module, name)
+    return getattr(module, name) if tensor is None else tensor
 
 
 def _tensor(module: nn.Module, name: str) -> Any:

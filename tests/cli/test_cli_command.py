@@ -1,7 +1,9 @@
 """What all commands share: streams, JSON documents, errors without tracebacks."""
 
+import io
 import json
 import logging
+import sys
 import warnings
 
 import pytest
@@ -159,3 +161,25 @@ def test_options_of_the_command_stay(run):
     assert json.loads(run(work, "a", "--deep", "--json").stdout)["deep"] is True
     help_text = run(work, "--help").stdout
     assert [word for word in ("path", "--deep", "--json", "--debug") if word not in help_text] == []
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self):
+        """Say so."""
+        return True
+
+
+def test_step_is_a_spinner_on_a_terminal(monkeypatch):
+    """On a terminal a step is drawn and taken away again; what is said meanwhile stays, markup is text."""
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    with step("reading [red]a.pt"):
+        note("left out 2")
+    drawn = terminal.getvalue()
+    assert "reading [red]a.pt …" in drawn
+    assert "left out 2" in drawn
+    assert drawn.rstrip().endswith("\x1b[2K")

@@ -1,0 +1,51 @@
+"""The Yat product of a linear map in plain operations, which can be differentiated, compiled and batched at will."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from bioconvert.functional.cosine import on_sphere
+from bioconvert.functional.geometry import Geometry
+from bioconvert.functional.layout import Layout
+from bioconvert.functional.units import Units
+from bioconvert.functional.window_sum import window_sum
+from bioconvert.functional.yat_formula import Terms, value
+
+
+class Product(NamedTuple):
+    """A Yat product ``y`` with the arranged scores and terms that it was computed from."""
+
+    y: torch.Tensor
+    score: torch.Tensor
+    terms: Terms
+
+
+def plain_product(
+    geometry: Geometry,
+    floor: float,
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    units: Units,
+    *,
+    spherical: bool = False,
+) -> Product:
+    """Put the Yat product upon a linear map.
+
+    Args:
+        geometry: the linear map.
+        floor: least squared distance, in units of the squared norms.
+        x: inputs, in the form of a batch.
+        weight: weights.
+        units: what belongs to the output units.
+        spherical: whether inputs and weights are brought to unit length.
+    """
+    layout = Layout(geometry.groups, x.dim() - 2, last=False)
+    score = layout.arrange(geometry.score(x, weight))
+    input_norm = window_sum(layout.arrange(x).square().sum(2, keepdim=True), geometry.windows)
+    weight_norm = layout.spread(weight.flatten(1).square().sum(1))
+    if spherical:
+        score, input_norm, weight_norm = on_sphere(score, input_norm, weight_norm)
+    terms = Terms(input_norm, weight_norm, *units.map(layout.spread))
+    return Product(layout.restore(value(score, terms, floor)), score, terms)
