@@ -23,7 +23,11 @@ def bioconvert(*arguments, code=0):
 def resnet18(torchvision, transformers):
     """Give torchvision's resnet18, how to name it, and an input."""
     model = seeded(lambda: torchvision.models.resnet18(num_classes=5))
-    return model, ["--arch", "torchvision:resnet18", "--arch-args", '{"num_classes": 5}'], (torch.randn(2, 3, 64, 64),)
+    return (
+        model,
+        ["--arch", "torchvision:resnet18", "--arch-args", '{"num_classes": 5}'],
+        (torch.randn(2, 3, 64, 64),),
+    )
 
 
 def gpt2(torchvision, transformers):
@@ -89,6 +93,7 @@ def test_a_rewritten_model_survives_the_disk(tmp_path, torchvision):
 
 def test_a_model_that_no_manifest_can_name(tmp_path):
     """Saving always succeeds; loading then needs a factory and says so."""
+
     def build():
         return torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
 

@@ -52,7 +52,7 @@ def imported(path: Path, *, everywhere: bool = True) -> set[str]:
 
 
 def _run_on_import(tree: ast.AST):
-    """Give the nodes that are executed when a file is imported: not those in functions or for typing alone."""
+    """Give the nodes that are executed on import: not those in functions or for typing alone."""
     stack = [tree]
     while stack:
         node = stack.pop()

@@ -15,7 +15,17 @@ ROOT = Path(__file__).parent.parent
 def wheel(tmp_path_factory):
     """Build the wheel, with the build backend that is installed."""
     folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", str(folder), str(ROOT)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        str(folder),
+        str(ROOT),
+    ]
     subprocess.run(command, check=True, capture_output=True)
     (path,) = folder.glob("torch_bioconvert-*.whl")
     return zipfile.ZipFile(path)

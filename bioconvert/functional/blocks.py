@@ -33,23 +33,29 @@ def at(tensor: torch.Tensor, place: Place) -> torch.Tensor:
     return tensor[tuple(whole if tensor.shape[dim] == 1 else part for dim, part in enumerate(place))]
 
 
-def buffers(like: torch.Tensor, count: int) -> torch.Tensor:
-    """Give room for some blocks of a tensor, to be used before the next call in this thread."""
+def buffers(like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Give room for two blocks of a tensor, to be used before the next call in this thread."""
     if not has_values(like):
-        return like.new_empty(count, like.numel())
-    size = count * BLOCK
-    kept = _kept.of.get(like.dtype)
-    if kept is None or kept.numel() < size:
+        return like.new_empty(like.numel()), like.new_empty(like.numel())
+    if like.dtype not in _kept.of:
         with torch.inference_mode(False):
-            kept = _kept.of[like.dtype] = torch.empty(size, dtype=like.dtype)
-    return kept[:size].view(count, BLOCK)
+            _kept.of[like.dtype] = (
+                torch.empty(BLOCK, dtype=like.dtype),
+                torch.empty(BLOCK, dtype=like.dtype),
+            )
+    return _kept.of[like.dtype]
+
+
+def shaped(room: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Give as much of a buffer as a block takes, in its shape."""
+    return room[: like.numel()].view(like.shape)
 
 
 class _Kept(threading.local):
     """Memory kept from call to call: to get it anew costs more than the arithmetic in it (measured)."""
 
     def __init__(self) -> None:
-        self.of: dict[torch.dtype, torch.Tensor] = {}
+        self.of: dict[torch.dtype, tuple[torch.Tensor, torch.Tensor]] = {}
 
 
 _kept = _Kept()

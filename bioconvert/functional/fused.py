@@ -82,12 +82,13 @@ def _pulled_back(
     ctx: Any, by: yat_kernel.Gradients, x: torch.Tensor, weight: torch.Tensor
 ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
     """Give the gradients of input and weight, each through the score and through its norm."""
-    geometry, groups = ctx.geometry, (ctx.geometry.groups, -1)
+    geometry = ctx.geometry
     by_score = ctx.layout.restore(by.score)
     by_x, by_weight = geometry.pull_back(by_score, x, weight, ctx.needs_input_grad[2:4])
     if by_x is not None and by.input_norm is not None:
         by_points = window_spread(ctx.layout.outward(by.input_norm), geometry.windows, x.shape[2:])
-        by_x.unflatten(1, groups).addcmul_(x.unflatten(1, groups), by_points, value=2)
+        points = Layout(geometry.groups, x.dim() - 2, last=False)
+        points.arrange(by_x).addcmul_(points.arrange(x), by_points, value=2)
     if by_weight is not None and by.weight_norm is not None:
         by_norm = by.weight_norm.view(-1, *[1] * (weight.dim() - 1))
         by_weight.addcmul_(weight, by_norm, value=2)

@@ -22,9 +22,10 @@ class Layout(NamedTuple):
 
     def arrange(self, x: torch.Tensor) -> torch.Tensor:
         """Bring (batch, channels, space) into (batch, groups, channels, space), or space before groups."""
-        if self.last:
-            return x.movedim(1, -1).unflatten(-1, (self.groups, -1))
-        return x.unflatten(1, (self.groups, -1))
+        if self.groups == 1:
+            return x.movedim(1, -1).unsqueeze(-2) if self.last else x.unsqueeze(1)
+        units = (self.groups, -1)
+        return x.movedim(1, -1).unflatten(-1, units) if self.last else x.unflatten(1, units)
 
     def restore(self, x: torch.Tensor) -> torch.Tensor:
         """Undo :meth:`arrange`."""

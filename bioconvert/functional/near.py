@@ -24,8 +24,8 @@ def near_inputs(score: torch.Tensor, terms: Terms, floor: float, least: torch.Te
         least: the least denominator of each input, which rules most out at once; ``None`` if it isn't known.
     """
     if least is not None:
-        margin = torch.sub(least, terms.input_norm, alpha=NEAR)
-        if margin.amin() >= NEAR * terms.weight_norm.amax():
+        margin = torch.sub(least, terms.input_norm, alpha=NEAR).amin().item()
+        if margin >= NEAR * terms.weight_norm.amax().item():
             return score.new_empty(0, dtype=torch.long)
     near = denominator(score, terms, floor) < NEAR * (terms.input_norm + terms.weight_norm)
     return near.flatten(1).any(1).nonzero().squeeze(1)

@@ -6,7 +6,7 @@ from math import inf
 
 import torch
 
-from bioconvert.functional.blocks import Place, at, buffers, places
+from bioconvert.functional.blocks import BLOCK, Place, at, buffers, places, shaped
 
 
 class Total:
@@ -61,10 +61,13 @@ def least_in(
 
 def squared_sum(x: torch.Tensor, dim: int) -> torch.Tensor:
     """Sum the squares of ``x`` along one dimension, which stays with size 1; without a graph."""
-    total, room = Total(x.narrow(dim, 0, 1)), buffers(x, 1)[0]
+    room, _ = buffers(x)
+    if x.numel() <= BLOCK:
+        return torch.square(x, out=shaped(room, x)).sum(dim, keepdim=True)
+    total = Total(x.narrow(dim, 0, 1))
     for place in places(x):
         part = at(x, place)
-        total.add(torch.square(part, out=room[: part.numel()].view(part.shape)), place)
+        total.add(torch.square(part, out=shaped(room, part)), place)
     return total.value()
 
 

@@ -43,7 +43,8 @@ def window_sum(x: torch.Tensor, windows: Windows) -> torch.Tensor:
         - ``x``: :math:`(*, L_1, \dots, L_n)`.
         - Output: :math:`(*, M_1, \dots, M_n)`, the shape that a convolution with these windows gives.
     """
-    x = F.pad(x, paddings(windows))
+    if any(paddings(windows)):
+        x = F.pad(x, paddings(windows))
     for dim, window in enumerate(windows, start=x.dim() - len(windows)):
         count = (x.shape[dim] - window.dilation * (window.size - 1) - 1) // window.stride + 1
         taps = [_tap(x, dim, window, tap, count) for tap in range(window.size)]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from bioconvert.functional.blocks import Place, at, buffers, places
+from bioconvert.functional.blocks import Place, at, buffers, places, shaped
 from bioconvert.functional.totals import Total, least_in
 from bioconvert.functional.yat_formula import Coefficient, Terms
 
@@ -78,12 +78,13 @@ def backward(
     for place in places(score):
         part, rise = at(score, place), at(by_score, place)
         quotient, far = parts.denominator(part, place, masked=masked)
-        biased = parts.biased(part, place, parts.spare(part))
+        spare = shaped(parts.spare, part)
+        biased = parts.biased(part, place, spare)
         torch.div(biased, quotient, out=quotient)
         torch.mul(at(grad, place), quotient, out=rise)
         sums.add_product("alpha", rise, biased, place)
         rise.mul_(_at(twice, place))
-        fall = torch.mul(rise, quotient, out=parts.spare(part))
+        fall = torch.mul(rise, quotient, out=spare)
         sums.add("offset", at(grad, place), place)
         sums.add("bias", rise, place)
         sums.add("epsilon", fall, place)
@@ -121,24 +122,20 @@ class _Sums:
 
 
 class _Parts:
-    """What forward and backward both compute of a block, each in its own buffer."""
+    """What forward and backward both compute of a block, in one buffer; ``spare`` is another, for them to use."""
 
     def __init__(self, score: torch.Tensor, terms: Terms, floor: float):
         self._terms = terms
         self._floor = floor
-        self._buffers = buffers(score, 2)
+        self._room, self.spare = buffers(score)
         self._input = (1 - floor) * terms.input_norm if floor else terms.input_norm
-        self._weight = (1 - floor) * terms.weight_norm + terms.epsilon if floor else terms.weight_norm + terms.epsilon
-
-    def spare(self, part: torch.Tensor) -> torch.Tensor:
-        """Give a buffer that nothing else here uses."""
-        return self._buffers[1, : part.numel()].view(part.shape)
+        self._weight = ((1 - floor) * terms.weight_norm if floor else terms.weight_norm) + terms.epsilon
 
     def denominator(
         self, part: torch.Tensor, place: Place, *, masked: bool
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Give the floored distance plus epsilon, and where the distance lies above its floor."""
-        out = self._buffers[0, : part.numel()].view(part.shape)
+        out = shaped(self._room, part)
         epsilon = _at(self._terms.epsilon, place)
         torch.add(at(self._input, place), at(self._weight, place), out=out)
         out.sub_(part, alpha=2).clamp_(min=epsilon)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -29,7 +28,7 @@ RELATIVE_FLOOR = 1e-5
 DEFAULT_EPSILON = 1e-5
 """ε where ``epsilon: auto`` has no data to be relative to: the reference's."""
 _IDEMPOTENT = ("ReLU", "ReLU6", "Hardtanh")
-_KEPT = (
+_KEPT_AS_IS = (
     "weight and bias are kept as they are and the layer computes something else: with example_inputs, a "
     "layer before an activation is fitted to what the two gave"
 )
@@ -90,23 +89,29 @@ def yat(
         raise Refused(f"`init: closed_form` is impossible: {obstacle}")
     if init != "keep" and obstacle is None:
         return _fitted(layer, site, options)
-    kept = _kept(type(layer), _units(layer), tuple(options.items()))
+    kept = _kept(type(layer), _units(layer), options)
     if epsilon == "auto" and site.has_data and not learnable_epsilon:
         return _with_measured_epsilon(kept, site)
     return kept
 
 
-@functools.lru_cache(maxsize=1024)
-def _kept(cls: type[nn.Module], units: int, options: tuple[tuple[str, Any], ...]) -> Change:
-    """Say what becomes of a layer whose weight and bias stay: the same for all of a class and size."""
-    attributes, adds = _layer(units, dict(options))
-    return Change(into=_into(cls), attributes=attributes, adds=adds, warnings=(_KEPT,))
+_changes: dict[tuple[Any, ...], Change] = {}
+
+
+def _kept(cls: type[nn.Module], units: int, options: dict[str, Any]) -> Change:
+    """Say what becomes of a layer whose weight and bias stay: the same value for all of a class and size."""
+    key = (cls, units, *options.values())
+    if key not in _changes:
+        attributes, adds = _layer(units, options)
+        _changes[key] = Change(into=_into(cls), attributes=attributes, adds=adds, warnings=(_KEPT_AS_IS,))
+    return _changes[key]
 
 
 def _with_measured_epsilon(kept: Change, site: Site) -> Change:
     """Let ε be relative to the inputs."""
     attributes = dict(kept.attributes)
-    epsilon = _filled((1,), attributes.pop("epsilon"), "buffer")
+    attributes.pop("epsilon")
+    epsilon = _filled((1,), DEFAULT_EPSILON, "buffer")
     adds = {**kept.adds, "epsilon": epsilon}
     return dataclasses.replace(kept, attributes=attributes, adds=adds, fit=_fit(site, closed_form=False))
 
@@ -131,10 +136,10 @@ def _fitted(layer: nn.Module, site: Site, options: dict[str, Any]) -> Change:
 def _layer(units: int, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, TensorRecipe]]:
     """Give the attributes and the extra parameters of a Yat layer."""
     automatic = options["epsilon"] == "auto"
-    options["epsilon"] = DEFAULT_EPSILON if automatic else options["epsilon"]
-    options["floor"] = RELATIVE_FLOOR if automatic else 0.0
-    extra = layers.yat_parameters(units, **options)
-    return dict(layers.yat_attributes(**options)), {
+    relative = {"epsilon": DEFAULT_EPSILON, "floor": RELATIVE_FLOOR} if automatic else {"floor": 0.0}
+    full = {**options, **relative}
+    extra = layers.yat_parameters(units, **full)
+    return dict(layers.yat_attributes(**full)), {
         name: _filled(shape, value) for name, (shape, value) in extra.items()
     }
 

@@ -72,7 +72,8 @@ class RuleCheck:
             return value
         own = {key: value[key] for key in _OWN_KEYS if key in value}
         options = {key: item for key, item in value.items() if key not in own}
-        if options.pop("morph", None) is not None:
+        if "morph" in options:
+            del options["morph"]
             self.report(("replace", "morph"), f"`morph` {_LATER}", key=True)
         if own.get("norm") in ("fold", "drop"):
             self.report(

@@ -134,8 +134,8 @@ def _copied(value: object, loc: Loc, document: Document, left: Iterator[int]) ->
         fits = not isinstance(value, int) or value.bit_length() <= _MOST_BITS
         if fits:
             return _plain(value)
-    given = "number as long as that" if isinstance(value, int) else type(value).__name__
-    document.spoil(loc, Place(document.source), f"{path_text(loc)}: a {given} can't stand in a rule set")
+    given = "a number as long as that" if isinstance(value, int) else type(value).__name__
+    document.spoil(loc, Place(document.source), f"{path_text(loc)}: {given} can't stand in a rule set")
     return None
 
 
@@ -148,7 +148,7 @@ def _copied_mapping(
             plain = str.__str__(key)
             copied[plain] = _copied(item, (*loc, plain), document, left)
         else:
-            document.report(loc, f"{path_text(loc)}: a key must be text, not a {type(key).__name__}")
+            document.report(loc, f"{path_text(loc)}: a key must be text, not {type(key).__name__}")
     return copied
 
 

@@ -13,6 +13,9 @@ from bioconvert.ruleset.quoting import listed, shortened, shown
 from bioconvert.ruleset.rule import Rule
 from bioconvert.ruleset.selection import MISSING, Candidate, attribute, conditions, slow_pattern
 
+_COMPARED = 5_000
+"""Names among which the nearest is looked for; more would take seconds."""
+
 
 def no_match(rule: Rule, candidates: Sequence[Candidate]) -> Problem:
     """Say that a rule matches nothing, and why.
@@ -59,7 +62,7 @@ def _no_such_type(types: Sequence[str], candidates: Sequence[Candidate]) -> str:
 
 
 def _no_such_path(paths: Sequence[str], before: Sequence[Candidate], *, typed: bool) -> str:
-    known = [name for candidate in before for name in candidate.names if name]
+    known = [name for candidate in before for name in candidate.names if name][:_COMPARED]
     guess = nearest(paths[0].removeprefix("re:"), known)
     of_type = " of that type" if typed else ""
     near = guess if guess is not None else next(iter(known), None)
@@ -79,7 +82,7 @@ def _excluded(key: str, before: Sequence[Candidate]) -> str:
         meant = f"; did you mean {guess!r}?" if guess is not None else ""
         return f"of {_modules(before)}, none has an attribute {shown(name)}{meant}"
     seen = list(dict.fromkeys(map(_described, values)))
-    return f"of {_modules(before)}, none meets the condition on {name}, which is there: {_some(seen)}"
+    return f"of {_modules(before)}, none meets the condition on {name}; found: {_some(seen)}"
 
 
 def _described(value: object) -> str:

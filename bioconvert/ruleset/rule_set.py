@@ -106,9 +106,7 @@ def resolve_rules(rules: str | Path | Mapping[str, object] | RuleSet | Sequence[
     if isinstance(rules, str | Path):
         return RuleSet.load(rules)
     given = type(rules).__name__
-    raise RuleError(
-        [Problem(f"rules are a name, a path, a dict, a RuleSet or a list of these, not a {given}")]
-    )
+    raise RuleError([Problem(f"rules are a name, a path, a dict, a RuleSet or a list of these, not {given}")])
 
 
 def _joined(members: Sequence[object]) -> RuleSet:

@@ -40,7 +40,7 @@ class TestRegistry:
 
     def test_refuses_a_second_registration(self, registry):
         """A name is taken once for each class."""
-        with pytest.raises(ValueError, match="registered for torch.nn.Linear already"):
+        with pytest.raises(ValueError, match=r"registered for torch\.nn\.Linear already"):
             registry.register("Thing", build, ("torch.nn.Linear",))
 
     def test_refuses_other_options_under_the_same_name(self, registry):

@@ -98,5 +98,5 @@ def test_classes_by_name():
     assert loaded_class("torch.nn.Linear") is nn.Linear
     assert loaded_class("not.imported.Class") is None
     assert import_class(qualified_name(nn.Linear)) is nn.Linear
-    with pytest.raises(ImportError, match="no class 'torch.nn.Linnear'"):
+    with pytest.raises(ImportError, match=r"no class 'torch\.nn\.Linnear'"):
         import_class("torch.nn.Linnear")

@@ -47,8 +47,10 @@ class TestHermite:
         assert a1[1].abs() < 1e-3
 
     def test_an_odd_function_gets_a_curvature(self):
-        """Where the curvature vanishes, as tanh's at 0, it has a floor, so that nothing is divided by zero."""
-        _, a1, a2 = hermite(torch.tanh, torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64))
+        """Where the curvature vanishes, as tanh's at 0, it has a floor: nothing is divided by zero."""
+        _, a1, a2 = hermite(
+            torch.tanh, torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+        )
         assert torch.isfinite(a1 / a2).all()
 
 
@@ -126,7 +128,9 @@ class TestFidelity:
     def test_fits_far_better_than_a_copy(self, cls, activation, shape, least, dropped):
         """The fitted layer stands in for layer and activation at once; a plain copy doesn't."""
         if not dropped and activation is not nn.ReLU:
-            pytest.skip("an activation that stays is imitated only where applying it twice is applying it once")
+            pytest.skip(
+                "an activation that stays is imitated only where applying it twice is applying it once"
+            )
         torch.manual_seed(0)
         x = torch.randn(shape)
 
@@ -224,6 +228,8 @@ def test_revert_brings_the_bias_back():
 def test_the_site_carries_the_activation_itself():
     """A slope of its own is imitated: LeakyReLU(0.5) isn't fitted as LeakyReLU(0.01)."""
     site = Site("0", Activation("LeakyReLU", nn.LeakyReLU(0.5)))
-    a0, _, _ = hermite(site.activation.apply, torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64))
+    a0, _, _ = hermite(
+        site.activation.apply, torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    )
     density, _ = normal(torch.zeros(1, dtype=torch.float64))
     assert torch.allclose(a0, density * 0.5, atol=1e-3)

@@ -183,9 +183,7 @@ RULES = [
     pytest.param(
         Path("/dev/zero"), r"^/dev/zero: the file can't be read: it is no regular file", id="device"
     ),
-    pytest.param(
-        3, r"rules are a name, a path, a dict, a RuleSet or a list of these, not a int", id="number"
-    ),
+    pytest.param(3, r"rules are a name, a path, a dict, a RuleSet or a list of these, not int", id="number"),
     pytest.param([["yat"]], r"a list of rules holds no other lists", id="list of lists"),
 ]
 

@@ -1,6 +1,8 @@
 """Rule files become checked values, or problems with their places."""
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from bioconvert.core.errors import RuleError
 from bioconvert.ruleset import Attach, Comparison, Link, RuleSet
@@ -302,6 +304,12 @@ PROBLEMS = [
         62,
         r"^rule 1: replace.norm: `norm: fold` is not available in this version",
     ),
+    (
+        rules(f"{{{REPLACE}, morph: }}}}"),
+        3,
+        56,
+        r"^rule 1: replace: `morph` is not available in this version$",
+    ),
     (rules(f"{{{REPLACE}, norm: x}}}}"), 3, 62, r"^rule 1: replace.norm: must be 'keep', not 'x'$"),
     (
         rules(f"{{{REPLACE}, morph: {{steps: 1}}}}}}"),
@@ -420,9 +428,9 @@ DICTS = [
         {"version": 1, "rules": [{"name": "x", "match": {"type": "a"}, "replace": {"with": "YatLiner"}}]},
         r"^<dict>: rule 'x': replace.with: there is no replacement named 'YatLiner'.",
     ),
-    ({"version": 1, "rules": [{"match": {"path": {"a"}}}]}, r"rules\[0\].match.path: a set can't stand"),
-    ({"version": 1, 3: 4}, r"^<dict>: the rule set: a key must be text, not a int$"),
-    ({"version": 1, "name": b"x"}, r"^<dict>: name: a bytes can't stand in a rule set$"),
+    ({"version": 1, "rules": [{"match": {"path": {"a"}}}]}, r"rules\[0\].match.path: set can't stand"),
+    ({"version": 1, 3: 4}, r"^<dict>: the rule set: a key must be text, not int$"),
+    ({"version": 1, "name": b"x"}, r"^<dict>: name: bytes can't stand in a rule set$"),
     ({"version": 10**2000}, r"^<dict>: version: a number as long as that can't stand in a rule set$"),
 ]
 
@@ -459,3 +467,22 @@ def test_the_users_dict_stays_as_it_was():
     assert content["rules"] == [{"match": {"path": ["a"]}, "replace": {"with": "YatLinear"}}]
     content["rules"][0]["match"]["path"].append("b")
     assert rule_set.rules[0].match.path == ("a",)
+
+
+PIECES = st.text(max_size=3) | st.sampled_from(
+    ["*", "&a ", "!t ", "{", "]", ": ", "- ", "\n", "\n  ", "'", '"', ">=1", "\t", "?"]
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.lists(st.tuples(st.integers(0, len(FULL)), st.integers(0, 8), PIECES), min_size=1, max_size=3))
+def test_slips_of_the_pen(edits):
+    """A file with pieces lost or put in is still a rule set, or has problems that all have a line."""
+    text = FULL
+    for start, length, piece in edits:
+        text = text[:start] + piece + text[start + length :]
+    try:
+        found = RuleSet.from_text(text).version == 1
+    except RuleError as error:
+        found = error.problems and all(problem.line and problem.column for problem in error.problems)
+    assert found

@@ -43,17 +43,17 @@ REASONS = [
     pytest.param({"path": ["x", "re:y"]}, r"is named 'x' or 're:y'; a name is 'stem'", id="paths"),
     pytest.param(
         {"type": "conv", "where": {"groups": 2}},
-        r"of 2 modules, none meets the condition on groups, which is there: 1 \(",
+        r"of 2 modules, none meets the condition on groups; found: 1 \(",
         id="where",
     ),
     pytest.param(
         {"type": "conv", "where": {"kernel_size": 1}},
-        r"condition on kernel_size, which is there: \(7, 7\), \(3, 3\)",
+        r"condition on kernel_size; found: \(7, 7\), \(3, 3\)",
         id="values",
     ),
     pytest.param(
         {"type": "conv", "where": {"bias": None}},
-        r"condition on bias, which is there: a Parameter",
+        r"condition on bias; found: a Parameter",
         id="parameter",
     ),
     pytest.param(

@@ -160,7 +160,8 @@ def test_the_excerpt_shows_nothing_a_terminal_would_act_on():
     assert all(line.isprintable() for line in str(problem).splitlines())
 
 
-TEXTS = st.text()
+# A key within braces may have 1,024 characters, escapes counted.
+TEXTS = st.text(max_size=80)
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXTS
 TREES = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(TEXTS, inner), max_leaves=10)
 

@@ -4,6 +4,7 @@ import importlib.util
 import json
 
 import pytest
+from pydantic import BaseModel
 
 from bioconvert.ruleset import Match, Rule, builtin_names, json_schema, resolve_rules
 from bioconvert.ruleset.sheet import Sheet, keys_of
@@ -47,6 +48,24 @@ def test_options_of_what_is_registered():
     assert name == {"enum": ["fuzzy_lr", "rejuvenate"]}
     assert rejuvenate["properties"]["rejuvenate"]["required"] == ["every"]
     assert rule["wrap"]["anyOf"][0]["properties"]["kind"] == {"const": "block", "default": "block"}
+
+
+class Sizes(BaseModel):
+    """An option with a definition of its own."""
+
+    width: int
+
+
+def sized(module, site, *, sizes: Sizes | None = None):
+    """Stand for a mechanism with such an option."""
+
+
+def test_definitions_of_options_are_hoisted(registered):
+    """What the schema of an option refers to is defined at the top, under a name of its own."""
+    registered["mechanisms"].register("sized", sized, [""])
+    schema = json_schema()
+    assert "#/$defs/sized.Sizes" in set(references(schema))
+    assert list(schema["$defs"]["sized.Sizes"]["properties"]) == ["width"]
 
 
 def test_without_anything_registered(registered):

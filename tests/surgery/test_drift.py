@@ -55,7 +55,9 @@ def test_layers_come_in_the_order_of_the_model():
 
 def test_a_layer_without_its_activation_is_compared_with_both():
     """A fitted Conv–BN–ReLU is close to what the ReLU gave, not to what the convolution gave."""
-    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 2))
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 2)
+    )
     model(torch.randn(32, 3, 8, 8))
     x = torch.randn(32, 3, 8, 8)
     bc.convert(model, DROPPING, example_inputs=(x,))

@@ -169,7 +169,9 @@ def test_an_output_that_goes_elsewhere_too_is_left_alone():
 
 def test_optional_links():
     """`BatchNorm2d?` may be there or not, and an identity in between is looked through."""
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Identity(), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.Identity(), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.ReLU()
+    )
     report = bc.plan(model, rules("BatchNorm2d?", "ReLU")).apply()
     assert [entry.path for entry in report.applied] == ["0", "3"]
     x = model[3](model[0](IMAGES))

@@ -354,7 +354,10 @@ class TestCase11ConvolutionGeometry:
         bias = layer.bias.view(-1, *[1] * (x.dim() - 2))
         size = layer.weight.square().flatten(1).sum(1).view(-1, *[1] * (x.dim() - 2))
         distance = norms(x.square()) + size - 2 * (score - bias)
-        rules = {"match": {"type": "conv"}, "replace": {"with": f"Yat{type(layer).__name__}", "epsilon": 1e-3}}
+        rules = {
+            "match": {"type": "conv"},
+            "replace": {"with": f"Yat{type(layer).__name__}", "epsilon": 1e-3},
+        }
         converted = bc.convert(layer, {"version": 1, "rules": [rules]})
         assert torch.allclose(converted(x), score.square() / (distance + 1e-3))
 

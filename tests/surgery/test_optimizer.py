@@ -44,7 +44,9 @@ def test_new_parameters_join_an_undecayed_group_of_their_layer(model):
     """With decay on weights and none on biases, the scalars go with the biases."""
     weights = [p for n, p in model.named_parameters() if n.endswith("weight")]
     biases = [p for n, p in model.named_parameters() if n.endswith("bias")]
-    optimizer = torch.optim.AdamW([{"params": weights, "weight_decay": 0.1}, {"params": biases, "weight_decay": 0.0}])
+    optimizer = torch.optim.AdamW(
+        [{"params": weights, "weight_decay": 0.1}, {"params": biases, "weight_decay": 0.0}]
+    )
     bc.convert(model, "yat-all", optimizer=optimizer)
     first, second = groups_of(model, optimizer)
     assert all(name.endswith("weight") for name in first)

@@ -37,7 +37,9 @@ MODELS = [
     pytest.param(Tying, (ROWS,), id="Tying"),
     pytest.param(AttributeReads, (ROWS,), id="AttributeReads"),
     pytest.param(Encoder, (torch.linspace(-1, 1, 48).view(2, 3, 8),), id="Encoder"),
-    pytest.param(lambda: nn.Sequential(nn.Conv1d(4, 6, 1), nn.ReLU()), (torch.ones(2, 4, 5),), id="Sequential"),
+    pytest.param(
+        lambda: nn.Sequential(nn.Conv1d(4, 6, 1), nn.ReLU()), (torch.ones(2, 4, 5),), id="Sequential"
+    ),
 ]
 DROPPING = {
     "version": 1,
@@ -70,7 +72,7 @@ def results(model, inputs, *, training: bool):
 
 
 def state(model):
-    """Give everything about a model that must not change: classes, attributes, tensors, flags, hooks, order."""
+    """Give what must not change of a model: classes, attributes, tensors, flags, hooks, order."""
     return [
         (
             name,
@@ -240,8 +242,12 @@ def test_the_same_object_comes_back():
 @pytest.mark.parametrize(
     ("rules", "message"),
     [
-        pytest.param({"match": {"type": "Conv2d"}, "replace": {"with": "YatConv2d"}}, "matches nothing", id="type"),
-        pytest.param({"match": {"path": "fc9"}, "replace": {"with": "YatLinear"}}, "matches nothing", id="path"),
+        pytest.param(
+            {"match": {"type": "Conv2d"}, "replace": {"with": "YatConv2d"}}, "matches nothing", id="type"
+        ),
+        pytest.param(
+            {"match": {"path": "fc9"}, "replace": {"with": "YatLinear"}}, "matches nothing", id="path"
+        ),
     ],
 )
 def test_a_rule_that_matches_nothing_is_an_error(rules, message):
@@ -291,7 +297,9 @@ def test_sealed_attributes_are_no_obstacle():
 
     class Sealed(nn.Linear):
         def __setattr__(self, name, value):
-            if vars(self).get("_is_full_backward_hook", 0) != 0 and "bias" in vars(self).get("_parameters", {}):
+            if vars(self).get("_is_full_backward_hook", 0) != 0 and "bias" in vars(self).get(
+                "_parameters", {}
+            ):
                 raise AttributeError(f"{name} is sealed")
             super().__setattr__(name, value)
 

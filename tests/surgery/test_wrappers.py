@@ -65,7 +65,9 @@ class TestAfterConversion:
         plain = [p.grad.clone() for p in model.parameters()]
         model.zero_grad()
         checkpoint(model, x, use_reentrant=False).square().sum().backward()
-        assert all(torch.allclose(p.grad, g, atol=1e-6) for p, g in zip(model.parameters(), plain, strict=True))
+        assert all(
+            torch.allclose(p.grad, g, atol=1e-6) for p, g in zip(model.parameters(), plain, strict=True)
+        )
 
     def test_data_parallel(self, make, x, gloo):
         """DDP takes the converted model; a wrapped one is refused, untouched."""
