@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bioconvert.checkpoint.module_state import adopt_dtypes
+from bioconvert.checkpoint.module_state import make_loadable
 from bioconvert.checkpoint.provenance import fitting_prefix
 from bioconvert.checkpoint.reading import Checkpoint
 from bioconvert.checkpoint.ties import leaders, same_object, tie_groups
@@ -78,7 +78,7 @@ def assign(
         raise ArchitectureError(f"{where} doesn't fit the model: {'; '.join(problems)}")
     if allowed:
         _log.warning("%d tensors keep the values they were built with: %s", len(allowed), _listed(allowed))
-    adopt_dtypes(targets, given)
+    make_loadable(targets, given)
     # With the version notes of the model itself: the names are those of its own classes as they are now.
     full: OrderedDict[str, Any] = OrderedDict(
         {**given, **{name: targets[name] for name in allowed}, **(others or {})}

@@ -97,8 +97,13 @@ def with_aliases(names: Iterable[str], ties: Ties) -> set[str]:
     return found.union(*(group for group in ties if found.intersection(group)))
 
 
-def adopt_dtypes(targets: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor]) -> None:
-    """Give a model's tensors the number formats of those to be loaded; the objects stay."""
+def make_loadable(targets: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor]) -> None:
+    """Give a model's tensors the number formats of those to be loaded, and memory for each element.
+
+    The objects stay. A buffer that was expanded shows one element several times and can't be written to.
+    """
     for name, target in targets.items():
         if name in tensors and target.dtype != tensors[name].dtype:
             target.data = target.data.to(tensors[name].dtype)
+        if any(stride == 0 and size > 1 for stride, size in zip(target.stride(), target.shape, strict=True)):
+            target.data = target.data.contiguous()

@@ -40,7 +40,8 @@ def _payload(name: str, tensor: torch.Tensor) -> Payload:
 def tensor_bytes(tensor: torch.Tensor) -> memoryview:
     """Give the bytes of a tensor as they stand in a file: row by row, without gaps."""
     values = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
-    return values.view(-1).view(torch.uint8).numpy().data
+    # A dimension of size 1 may have any stride and still count as contiguous, but not be viewed as bytes.
+    return values.as_strided((values.numel(),), (1,)).view(torch.uint8).numpy().data
 
 
 def _obstacle(tensor: torch.Tensor) -> str | None:

@@ -119,8 +119,9 @@ def _publish(staging: Path, target: Path) -> None:
 def _swap(staging: Path, target: Path) -> tuple[Callable[[], None], Path | None]:
     """Rename; give what undoes it, and where the old folder is now."""
     if not target.exists() or not any(target.iterdir()):
-        staging.replace(target)
-        return lambda: _move((target, staging)), None
+        there = target.exists()
+        staging.replace(target)  # fails if the folder was filled in the meantime
+        return lambda: _move_back(target, staging, leave_empty=there), None
     if _exchange(staging, target):
         return lambda: _exchange_back(staging, target), staging
     aside = staging.with_name(staging.name + "-old")
@@ -136,6 +137,12 @@ def _swap(staging: Path, target: Path) -> tuple[Callable[[], None], Path | None]
 def _move(*renames: tuple[Path, Path]) -> None:
     for source, target in renames:
         source.replace(target)
+
+
+def _move_back(target: Path, staging: Path, *, leave_empty: bool) -> None:
+    target.replace(staging)
+    if leave_empty:
+        target.mkdir()
 
 
 def _exchange_back(one: Path, other: Path) -> None:

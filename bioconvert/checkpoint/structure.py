@@ -55,34 +55,44 @@ def _sharing(modules: Mapping[str, nn.Module]) -> list[str]:
 
 
 def _module_difference(module: nn.Module, base: nn.Module) -> str | None:
-    cls = original_class(module)
-    if cls is not type(base):
-        return f"is a {qualified_name(cls)}, not a {qualified_name(type(base))}"
+    if original_class(module) is not type(base):
+        return f"is a {qualified_name(original_class(module))}, not a {qualified_name(type(base))}"
     if ("forward" in vars(module)) != ("forward" in vars(base)):
         return "its forward is set on the instance"
-    if cls.extra_repr(module) != base.extra_repr():
-        return f"prints as {cls.extra_repr(module)!r}, not {base.extra_repr()!r}"
-    if _own_tensors(module) != _own_tensors(base):
+    before = _before(module)
+    if before.extra_repr() != base.extra_repr():
+        return f"prints as {before.extra_repr()!r}, not {base.extra_repr()!r}"
+    if _own_tensors(before) != _own_tensors(base):
         return "has other parameters or buffers"
     # A configuration says all of these about a model of transformers; some depend on how it was loaded.
-    return None if hasattr(base, "config_class") else _attribute_difference(module, base)
+    return None if hasattr(base, "config_class") else _attribute_difference(before, base)
+
+
+def _before(module: nn.Module) -> nn.Module:
+    """Give a second view of a module, on the same tensors, as it was before any conversion."""
+    steps = steps_of(module)
+    if not steps:
+        return module
+    added = {name for step in steps for name in step.added}
+    filled = {name for step in steps for name in step.filled}
+    taken_on = {name for step in steps for name in step.attributes}
+    view = object.__new__(original_class(module))
+    fields = {name: value for name, value in vars(module).items() if name not in taken_on}
+    for table in ("_parameters", "_buffers"):
+        tensors = {name: None if name in filled else value for name, value in fields[table].items()}
+        fields[table] = {name: tensors[name] for name in tensors if name in filled or name not in added}
+    vars(view).update(fields)
+    return view
 
 
 def _own_tensors(module: nn.Module) -> _Tensors:
-    """Describe a module's own tensors as they were before its conversion; floating formats count as one."""
-    steps = steps_of(module)
-    added = {name for step in steps for name in step.added}
-    filled = {name for step in steps for name in step.filled}
+    """Describe a module's own tensors; floating formats count as one."""
     found: _Tensors = {}
     for kind, table in (("parameter", module._parameters), ("buffer", module._buffers)):
         for name, tensor in table.items():
-            if name in filled:
-                found[name] = (kind, None, None)
-            elif name not in added:
-                described = None if tensor is None else _shape(tensor)
-                found[name] = (kind, described, None if tensor is None else tensor.is_floating_point())
-    for name in module._non_persistent_buffers_set - added:
-        found[name] = ("non-persistent buffer", *found[name][1:])
+            hidden = "non-persistent " if name in module._non_persistent_buffers_set else ""
+            shape, floating = (None, None) if tensor is None else (_shape(tensor), tensor.is_floating_point())
+            found[name] = (hidden + kind, shape, floating)
     return found
 
 
@@ -92,9 +102,6 @@ def _shape(tensor: torch.Tensor) -> torch.Size | None:
 
 def _attribute_difference(module: nn.Module, base: nn.Module) -> str | None:
     ours, theirs = _attributes(module), _attributes(base)
-    for step in steps_of(module):
-        for name in step.attributes:
-            ours.pop(name, None)
     for name in sorted(set(ours) | set(theirs)):
         if name in theirs and name in ours:
             differs = not _same(ours[name], theirs[name])

@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
 ARCH = "bioconvert.cli.demo_model:DigitsCNN"
 RULES = "yat"
+_IMAGES = 1797
+"""Those that scikit-learn has."""
 TRAINING_IMAGES = 1300
-"""Of the 1,797 that there are; accuracy is measured on the others."""
+"""Of these; accuracy is measured on the others."""
 SAMPLES = 256
 """Training images that the conversion sees."""
 EPOCHS = 10
@@ -107,7 +109,7 @@ def demo(
     )
     accuracy |= _train_on(digits, files, seed)
     data = {
-        "commands": [_command("plan", files), _command("convert", files)],
+        "commands": [shlex.join(_command(name, files)) for name in ("plan", "convert")],
         **done.data,
         "accuracy": accuracy,
         "files": {name: str(path) for name, path in files.named().items()},
@@ -195,10 +197,10 @@ def _accuracy(model: nn.Module, digits: Digits) -> float:
     return float(right.float().mean())
 
 
-def _command(name: str, files: Files) -> str:
+def _command(name: str, files: Files) -> list[str]:
     words = ["bioconvert", name, str(files.checkpoint), "--arch", ARCH, "--rules", RULES]
     words += ["--inputs", str(files.samples)]
-    return shlex.join([*words, "--out", str(files.converted)] if name == "convert" else words)
+    return [*words, "--out", str(files.converted)] if name == "convert" else words
 
 
 def _text(
@@ -217,8 +219,9 @@ def _text(
         {
             "as trained": accuracy["trained"],
             "converted": accuracy["converted"],
-            f"converted, {plural(FINE_TUNING_EPOCHS, 'epoch')} on": accuracy["fine_tuned"],
-        }
+            f"converted, {plural(FINE_TUNING_EPOCHS, 'epoch')} later": accuracy["fine_tuned"],
+        },
+        _IMAGES - TRAINING_IMAGES,
     )
     yield ""
     yield facts({name: str(path) for name, path in files.named().items()})

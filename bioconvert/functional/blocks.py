@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from itertools import product
 from math import prod
+from typing import NamedTuple
 
 import torch
 
@@ -33,17 +34,25 @@ def at(tensor: torch.Tensor, place: Place) -> torch.Tensor:
     return tensor[tuple(whole if tensor.shape[dim] == 1 else part for dim, part in enumerate(place))]
 
 
-def buffers(like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Give room for two blocks of a tensor, to be used before the next call in this thread."""
+class Rooms(NamedTuple):
+    """Memory for three blocks."""
+
+    first: torch.Tensor
+    second: torch.Tensor
+    third: torch.Tensor
+
+
+def rooms(like: torch.Tensor) -> Rooms:
+    """Give room for three blocks of a tensor, to be used before the next call in this thread.
+
+    It is kept from call to call: to get fresh memory takes longer than the arithmetic in it (measured).
+    """
     if not has_values(like):
-        return like.new_empty(like.numel()), like.new_empty(like.numel())
-    if like.dtype not in _kept.of:
+        return Rooms(*(like.new_empty(like.numel()) for _ in range(3)))
+    if like.dtype not in _kept.rooms:
         with torch.inference_mode(False):
-            _kept.of[like.dtype] = (
-                torch.empty(BLOCK, dtype=like.dtype),
-                torch.empty(BLOCK, dtype=like.dtype),
-            )
-    return _kept.of[like.dtype]
+            _kept.rooms[like.dtype] = Rooms(*(torch.empty(BLOCK, dtype=like.dtype) for _ in range(3)))
+    return _kept.rooms[like.dtype]
 
 
 def shaped(room: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
@@ -52,10 +61,8 @@ def shaped(room: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 
 class _Kept(threading.local):
-    """Memory kept from call to call: to get it anew costs more than the arithmetic in it (measured)."""
-
     def __init__(self) -> None:
-        self.of: dict[torch.dtype, tuple[torch.Tensor, torch.Tensor]] = {}
+        self.rooms: dict[torch.dtype, Rooms] = {}
 
 
 _kept = _Kept()

@@ -1,4 +1,4 @@
-"""The form in which scores enter the Yat product: with grouped channels, as they lie in memory."""
+"""The form in which scores enter the Yat product: as they lie in memory, and with grouped channels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 
 class Layout(NamedTuple):
-    """Where the channels of a tensor go.
+    """Where the channels of a tensor go; several groups of them take two dimensions, one group takes one.
 
     Args:
         groups: number of groups of channels.
@@ -21,34 +21,29 @@ class Layout(NamedTuple):
     last: bool
 
     def arrange(self, x: torch.Tensor) -> torch.Tensor:
-        """Bring (batch, channels, space) into (batch, groups, channels, space), or space before groups."""
-        if self.groups == 1:
-            return x.movedim(1, -1).unsqueeze(-2) if self.last else x.unsqueeze(1)
-        units = (self.groups, -1)
-        return x.movedim(1, -1).unflatten(-1, units) if self.last else x.unflatten(1, units)
+        """Bring (batch, channels, space) into this layout."""
+        x = x.movedim(1, -1) if self.last else x
+        return x if self.groups == 1 else x.unflatten(self._first, (self.groups, -1))
 
     def restore(self, x: torch.Tensor) -> torch.Tensor:
         """Undo :meth:`arrange`."""
-        return x.flatten(-2).movedim(-1, 1) if self.last else x.flatten(1, 2)
+        x = x if self.groups == 1 else x.flatten(self._first, self._first + 1)
+        return x.movedim(-1, 1) if self.last else x
 
     def spread(self, unit: torch.Tensor) -> torch.Tensor:
         """Bring a tensor of one number, or one for each channel, into a shape that broadcasts with the rest."""
-        units = (self.groups, -1) if unit.numel() > 1 else (1, 1)
-        space = (1,) * self.space
-        return unit.view(1, *space, *units) if self.last else unit.view(1, *units, *space)
-
-    def inward(self, x: torch.Tensor) -> torch.Tensor:
-        """Move groups and channels from behind the batch to where they are in this layout."""
-        return x.movedim((1, 2), (-2, -1)) if self.last else x
-
-    def outward(self, x: torch.Tensor) -> torch.Tensor:
-        """Undo :meth:`inward`."""
-        return x.movedim((-2, -1), (1, 2)) if self.last else x
+        channels = (-1,) if self.groups == 1 else (self.groups if unit.numel() > 1 else 1, -1)
+        before, behind = (self.space, 0) if self.last else (0, self.space)
+        return unit.view(1, *[1] * before, *channels, *[1] * behind)
 
     @property
     def channels(self) -> int:
         """The dimension of the channels of a group."""
-        return -1 if self.last else 2
+        return self._first + (self.groups > 1)
+
+    @property
+    def _first(self) -> int:
+        return 1 + self.space if self.last else 1
 
 
 def layout_of(x: torch.Tensor, groups: int) -> Layout:

@@ -14,18 +14,29 @@ near is right to 3e-4.
 """
 
 
-def near_inputs(score: torch.Tensor, terms: Terms, floor: float, least: torch.Tensor | None) -> torch.Tensor:
+def may_be_near(least: torch.Tensor, terms: Terms) -> bool:
+    """Say whether an input may lie near some weight.
+
+    Args:
+        least: for each input, no more than its least denominator.
+        terms: the terms of the product.
+    """
+    margin = torch.sub(least, terms.input_norm, alpha=NEAR).amin().item()
+    return margin < NEAR * terms.weight_norm.amax().item()
+
+
+def near_inputs(score: torch.Tensor, terms: Terms, floor: float) -> torch.Tensor:
     """Give the indices in dimension 0 of inputs that lie near some weight.
 
     Args:
         score: the scores.
         terms: what else enters the product.
         floor: least squared distance, in units of the squared norms.
-        least: the least denominator of each input, which rules most out at once; ``None`` if it isn't known.
     """
-    if least is not None:
-        margin = torch.sub(least, terms.input_norm, alpha=NEAR).amin().item()
-        if margin >= NEAR * terms.weight_norm.amax().item():
-            return score.new_empty(0, dtype=torch.long)
     near = denominator(score, terms, floor) < NEAR * (terms.input_norm + terms.weight_norm)
     return near.flatten(1).any(1).nonzero().squeeze(1)
+
+
+def no_inputs(score: torch.Tensor) -> torch.Tensor:
+    """Give no index at all."""
+    return score.new_empty(0, dtype=torch.long)

@@ -43,7 +43,8 @@ def plain_product(
     """
     layout = Layout(geometry.groups, x.dim() - 2, last=False)
     score = layout.arrange(geometry.score(x, weight))
-    input_norm = window_sum(layout.arrange(x).square().sum(2, keepdim=True), geometry.windows)
+    squares = layout.arrange(x).square().sum(layout.channels, keepdim=True)
+    input_norm = layout.arrange(window_sum(layout.restore(squares), geometry.windows))
     weight_norm = layout.spread(weight.flatten(1).square().sum(1))
     if spherical:
         score, input_norm, weight_norm = on_sphere(score, input_norm, weight_norm)

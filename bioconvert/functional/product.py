@@ -7,7 +7,7 @@ import torch
 from bioconvert.functional.eager import has_values, wants_plain_operations
 from bioconvert.functional.fused import FusedProduct
 from bioconvert.functional.geometry import Geometry
-from bioconvert.functional.near import near_inputs
+from bioconvert.functional.near import near_inputs, no_inputs
 from bioconvert.functional.plain import plain_product
 from bioconvert.functional.units import Units
 
@@ -46,6 +46,6 @@ def _plain_on_sphere(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     y, score, terms = plain_product(geometry, floor, x, weight, units, spherical=True)
     if score.dtype != torch.float32 or not has_values(score):
-        return y, score.new_empty(0, dtype=torch.long)
+        return y, no_inputs(score)
     with torch.no_grad():
-        return y, near_inputs(score, terms, floor, None)
+        return y, near_inputs(score, terms, floor)

@@ -6,7 +6,7 @@ from math import inf
 
 import torch
 
-from bioconvert.functional.blocks import BLOCK, Place, at, buffers, places, shaped
+from bioconvert.functional.blocks import BLOCK, Place, at, places, rooms, shaped
 
 
 class Total:
@@ -61,7 +61,7 @@ def least_in(
 
 def squared_sum(x: torch.Tensor, dim: int) -> torch.Tensor:
     """Sum the squares of ``x`` along one dimension, which stays with size 1; without a graph."""
-    room, _ = buffers(x)
+    room = rooms(x).first
     if x.numel() <= BLOCK:
         return torch.square(x, out=shaped(room, x)).sum(dim, keepdim=True)
     total = Total(x.narrow(dim, 0, 1))

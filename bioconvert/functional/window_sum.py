@@ -79,5 +79,7 @@ def paddings(windows: Windows) -> list[int]:
 def _tap(x: torch.Tensor, dim: int, window: Window, tap: int, count: int) -> torch.Tensor:
     """Give the elements that one tap of the window meets in its ``count`` places."""
     start = tap * window.dilation
+    if window.stride == 1:
+        return x.narrow(dim, start, count)
     part = slice(start, start + window.stride * (count - 1) + 1, window.stride)
     return x[(slice(None),) * dim + (part,)]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from bioconvert.functional.blocks import Place, at, buffers, places, shaped
+from bioconvert.functional.blocks import Place, at, places, rooms, shaped
 from bioconvert.functional.totals import Total, least_in
 from bioconvert.functional.yat_formula import Coefficient, Terms
 
@@ -32,15 +32,16 @@ def forward(
         score: as in :func:`bioconvert.functional.yat_formula.value`; contiguous.
         terms: likewise; with as many dimensions as the score.
         floor: likewise.
-        look: whether to give the least denominator of each input, of the shape of its norm.
+        look: whether to give, for each input, how far the nearest weight lies above the floor, plus epsilon.
     """
     y, least = torch.empty_like(score), None
     parts = _Parts(score, terms, floor)
     for place in places(score):
         part, out = at(score, place), at(y, place)
-        denominator, _ = parts.denominator(part, place, masked=False)
+        margin = parts.margin(part, place, clamped=True)
         if look:
-            least = least_in(denominator, place, least, terms.input_norm)
+            least = least_in(margin, place, least, terms.input_norm)
+        denominator = parts.with_floor(margin, place)
         torch.square(parts.biased(part, place, out), out=out).div_(denominator)
         if terms.alpha is not None:
             out.mul_(_at(terms.alpha, place))
@@ -56,9 +57,9 @@ def backward(
     floor: float,
     *,
     needed: tuple[bool, ...],
-    masked: bool,
+    clear: bool,
 ) -> Gradients:
-    r"""Give the gradients of :func:`forward`.
+    r"""Give the gradients of :func:`forward`; that of the score is to be used before the next call.
 
     .. math::
         q = (t + b) / D \qquad \partial y / \partial b = 2 \alpha q \qquad \partial y / \partial D = -\alpha q^2
@@ -69,16 +70,17 @@ def backward(
         terms: likewise.
         floor: likewise.
         needed: for each of the terms, whether its gradient is asked for.
-        masked: whether a distance may lie at its floor, where the score has no influence on it.
+        clear: whether it is known that no distance lies at its floor, where the score has no influence on it.
     """
-    by_score = torch.empty_like(score)
     sums = _Sums(terms, needed)
     twice = 2.0 if terms.alpha is None else 2 * terms.alpha
     parts = _Parts(score, terms, floor)
+    by_score = _room_for(score, parts)
     for place in places(score):
         part, rise = at(score, place), at(by_score, place)
-        quotient, far = parts.denominator(part, place, masked=masked)
-        spare = shaped(parts.spare, part)
+        margin = parts.margin(part, place, clamped=not clear)
+        far = None if clear else margin > _at(terms.epsilon, place)
+        quotient, spare = parts.with_floor(margin, place), shaped(parts.rooms.second, part)
         biased = parts.biased(part, place, spare)
         torch.div(biased, quotient, out=quotient)
         torch.mul(at(grad, place), quotient, out=rise)
@@ -101,7 +103,9 @@ class _Sums:
 
     def __init__(self, terms: Terms, needed: tuple[bool, ...]):
         wanted = zip(Terms._fields, terms, needed, strict=True)
-        self._totals = {name: Total(term) for name, term, need in wanted if need and isinstance(term, torch.Tensor)}
+        self._totals = {
+            name: Total(term) for name, term, need in wanted if need and isinstance(term, torch.Tensor)
+        }
 
     def add(self, name: str, block: torch.Tensor, place: Place) -> None:
         """Add a block to one of them, if it is asked for."""
@@ -115,40 +119,46 @@ class _Sums:
 
     def gradients(self) -> tuple[torch.Tensor | None, ...]:
         """Give them in the order of the terms; what was summed for a distance is -2 times its gradient."""
-        for name in ("input_norm", "weight_norm", "epsilon"):
-            if name in self._totals:
-                self._totals[name].value().mul_(-0.5)
-        return tuple(self._totals[name].value() if name in self._totals else None for name in Terms._fields)
+        found = {name: total.value() for name, total in self._totals.items()}
+        for name in found.keys() & {"input_norm", "weight_norm", "epsilon"}:
+            found[name].mul_(-0.5)
+        return tuple(found.get(name) for name in Terms._fields)
 
 
 class _Parts:
-    """What forward and backward both compute of a block, in one buffer; ``spare`` is another, for them to use."""
+    """What forward and backward both compute of a block, in the first of its rooms."""
 
     def __init__(self, score: torch.Tensor, terms: Terms, floor: float):
         self._terms = terms
         self._floor = floor
-        self._room, self.spare = buffers(score)
+        self.rooms = rooms(score)
         self._input = (1 - floor) * terms.input_norm if floor else terms.input_norm
         self._weight = ((1 - floor) * terms.weight_norm if floor else terms.weight_norm) + terms.epsilon
 
-    def denominator(
-        self, part: torch.Tensor, place: Place, *, masked: bool
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Give the floored distance plus epsilon, and where the distance lies above its floor."""
-        out = shaped(self._room, part)
-        epsilon = _at(self._terms.epsilon, place)
+    def margin(self, part: torch.Tensor, place: Place, *, clamped: bool) -> torch.Tensor:
+        r"""Give how far the squared distance lies above its floor, plus :math:`\varepsilon`."""
+        out = shaped(self.rooms.first, part)
         torch.add(at(self._input, place), at(self._weight, place), out=out)
-        out.sub_(part, alpha=2).clamp_(min=epsilon)
-        far = out > epsilon if masked else None
+        out.sub_(part, alpha=2)
+        return out.clamp_(min=_at(self._terms.epsilon, place)) if clamped else out
+
+    def with_floor(self, margin: torch.Tensor, place: Place) -> torch.Tensor:
+        """Turn the margin into the denominator, in place."""
         if self._floor:
-            out.add_(at(self._terms.input_norm, place), alpha=self._floor)
-            out.add_(at(self._terms.weight_norm, place), alpha=self._floor)
-        return out, far
+            margin.add_(at(self._terms.input_norm, place), alpha=self._floor)
+            margin.add_(at(self._terms.weight_norm, place), alpha=self._floor)
+        return margin
 
     def biased(self, part: torch.Tensor, place: Place, out: torch.Tensor) -> torch.Tensor:
         """Give the score plus the bias: the score itself if there is none, otherwise ``out``."""
         bias = self._terms.bias
         return part if bias is None else torch.add(part, at(bias, place), out=out)
+
+
+def _room_for(score: torch.Tensor, parts: _Parts) -> torch.Tensor:
+    """Give room for a gradient that won't outlive the backward: a kept one, if it is large enough."""
+    room = parts.rooms.third
+    return shaped(room, score) if score.numel() <= room.numel() else torch.empty_like(score)
 
 
 def _at(term: Coefficient, place: Place) -> Coefficient:

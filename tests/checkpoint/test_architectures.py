@@ -268,7 +268,7 @@ UNTRUSTED = [
 @pytest.mark.usefixtures("torchvision")
 @pytest.mark.parametrize(("name", "allowed"), UNTRUSTED)
 def test_a_file_may_name_models_only(name, allowed):
-    """What a manifest wants called must be a model class, the user's function, or declare that it makes a model."""
+    """What a manifest wants called is a model class, the user's function, or says that it makes a model."""
     value = Architecture("callable", name)
     if allowed:
         assert isinstance(value.build("meta", trusted=False), nn.Module)
@@ -284,6 +284,6 @@ def test_building_does_not_swallow_what_a_constructor_says(monkeypatch):
         raise ZeroDivisionError("first line\nsecond line")
 
     monkeypatch.setattr(Plain, "__init__", broken)
-    with pytest.raises(ArchitectureError, match="ZeroDivisionError: first line$") as caught:
+    with pytest.raises(ArchitectureError, match=r"ZeroDivisionError: first line$") as caught:
         parse_arch("checkpoint_samples:Plain").build()
     assert isinstance(caught.value.__cause__, ZeroDivisionError)

@@ -32,12 +32,8 @@ def test_every_number_format_is_read_by_the_library_and_back(tmp_path, dtype):
     given_state = {"a": tensor_of(dtype, 3, 2), "b": tensor_of(dtype), "c": tensor_of(dtype, 0)}
     write_tensors(tmp_path, payloads_of(given_state))
     assert same_state(dict(read_checkpoint(tmp_path / "model.safetensors").tensors), given_state)
-    try:
-        theirs = safetensors.torch.load_file(tmp_path / "model.safetensors")
-    except KeyError as error:  # the library writes this format, but its reader has no name for it
-        assert error.args[0] in {"F8_E8M0"}
-    else:
-        assert same_state(theirs, given_state)
+    if dtype is not torch.float8_e8m0fnu:  # the library writes it, but its reader has no name for it
+        assert same_state(safetensors.torch.load_file(tmp_path / "model.safetensors"), given_state)
 
 
 class TestWriting:
@@ -70,8 +66,10 @@ class TestWriting:
             pytest.param(torch.ones(1).expand(5), id="expanded"),
             pytest.param(torch.randn(1, 2, 4, 4).to(memory_format=torch.channels_last), id="channels last"),
             pytest.param(torch.tensor([1 + 2j]).conj(), id="conjugated"),
-            pytest.param(torch.tensor([1 + 2j]).conj().imag, id="negated"),
+            pytest.param(torch.tensor([1 + 2j, 3j]).conj().imag, id="negated"),
             pytest.param(torch.nn.Parameter(torch.ones(2)), id="parameter"),
+            pytest.param(torch.arange(4.0)[1::3], id="one element with a stride"),
+            pytest.param(torch.tensor(3.0), id="no dimension"),
         ],
     )
     def test_any_layout_is_written_row_by_row(self, tmp_path, tensor):
@@ -142,7 +140,7 @@ def test_a_file_that_shrinks_while_it_is_read_is_an_error(tmp_path, monkeypatch)
     from bioconvert.checkpoint import safetensors_reader
     from bioconvert.core.errors import CorruptFileError
 
-    safetensors.torch.save_file({"a": torch.ones(100)}, tmp_path / "x")
+    safetensors.torch.save_file({"a": torch.ones(100_000)}, tmp_path / "x")
     whole = safetensors_reader.header_of
 
     def shrinking(handle, path):

@@ -21,11 +21,11 @@ def test_demo_shows_commands_plan_accuracy_and_files(bioconvert, tmp_path, short
     """The demo prints the commands that it runs, what they say, three accuracies, and where the files are."""
     ran = bioconvert("demo", "--out", "demo")
     assert ran.code == 0, ran.err
-    assert "$ bioconvert plan demo/digits.pt --arch bioconvert.cli.demo_model:DigitsCNN" in ran.out
+    assert "$ bioconvert plan demo/digits.pt --arch bioconvert.cli.demo_model:DigitsCNN \\\n" in ran.out
     assert "$ bioconvert convert demo/digits.pt" in ran.out
     assert "block{1,2}.0" in ran.out
     assert [
-        name for name in ("as trained", "converted, 1 epoch on", "demo/converted") if name not in ran.out
+        name for name in ("as trained", "converted, 1 epoch later", "demo/converted") if name not in ran.out
     ] == []
     assert max(map(len, ran.out.splitlines())) <= 80
     assert type(bc.load(tmp_path / "demo" / "fine-tuned").block1[0]).__name__ == "YatConv2d"

@@ -9,7 +9,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 SAID = {
     "convert_a_model.py": ["replace", "YatLinear", "relative", "loss after 20 steps", "Linear"],
-    "write_a_rule_file.py": ["hidden.0", "mine.yaml:14:", "Did you mean 'YatLinear'?"],
+    "write_a_rule_file.py": ["hidden.0", "mine.yaml:13:", "Did you mean 'YatLinear'?"],
     "save_and_load.py": ["bioconvert.json", "model.safetensors", "equal outputs: True"],
 }
 

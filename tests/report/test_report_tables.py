@@ -1,5 +1,6 @@
 """Plans, conversions and drifts as tables that fit a terminal."""
 
+import shlex
 from dataclasses import dataclass
 
 import pytest
@@ -167,13 +168,14 @@ def test_terminal_gets_colours_unless_it_wants_none(monkeypatch):
 
 def test_command_line_is_continued(rendered):
     """A long command is wrapped as a shell reads it, within the terminal."""
-    words = ["bioconvert", "convert", *(f"--option-{i} value" for i in range(12))]
-    lines = rendered(prompt(" ".join(words))).splitlines()
+    words = ["bioconvert", "convert", *(w for i in range(12) for w in (f"--option-{i}", "a value"))]
+    lines = rendered(prompt(words)).splitlines()
     assert max(map(len, lines)) <= 80
     assert all(line.endswith(" \\") for line in lines[:-1])
-    assert " ".join(" ".join(line.removesuffix("\\").split()) for line in lines) == "$ " + " ".join(words)
+    assert all(line.startswith("    --") for line in lines[1:])
+    assert shlex.split("\n".join(lines)) == ["$", *words]
 
 
 def test_accuracy_is_a_percentage(rendered):
     """Each network has its share of right answers."""
-    assert _cells(rendered(accuracy_table({"converted": 0.9781})))[1] == ["converted", "97.8%"]
+    assert _cells(rendered(accuracy_table({"converted": 0.9781}, 497)))[1] == ["converted", "97.8%"]

@@ -30,7 +30,7 @@ MODELS = [
 @pytest.mark.parametrize(("make", "rules", "inputs"), MODELS)
 class TestReplay:
     def test_gives_the_same_model(self, make, rules, inputs, with_data):
-        """Repeated on another instance and loaded with the values, outputs are the same bits; reverted too."""
+        """Repeated on another instance and loaded with the values, outputs are the same; reverted too."""
         model = bc.convert(seeded(make), rules, example_inputs=inputs if with_data else None).eval()
         description = json.loads(json.dumps(describe(model)))
         twin = seeded(make, seed=1)

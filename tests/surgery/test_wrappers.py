@@ -39,7 +39,7 @@ class TestAfterConversion:
         before = compiled(x)
         assert bc.convert(compiled, "yat-all") is compiled
         assert not torch.allclose(compiled(x), before)
-        assert torch.equal(compiled(x), model(x))
+        assert torch.allclose(compiled(x), model(x), rtol=1e-4)
         bc.revert(compiled)
         assert torch.equal(compiled(x), before)
 

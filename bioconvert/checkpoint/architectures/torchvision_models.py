@@ -44,11 +44,9 @@ def _candidates(model: nn.Module) -> Iterator[Candidate]:
         return
     models = import_torchvision().models
     names = [name for name in models.list_models() if models.get_model_builder(name).__module__ == module]
-    for name in names:
-        yield name, {}
-    for count in _class_counts(model):
+    for args in (*({"num_classes": count} for count in _class_counts(model)), {}):
         for name in names:
-            yield name, {"num_classes": count}
+            yield name, args
 
 
 def _class_counts(model: nn.Module) -> list[int]:
