@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 import pickletools
 import re
 import warnings
 import zipfile
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 import torch
 
+from bioconvert.checkpoint.metered import Metered
 from bioconvert.checkpoint.regular_files import open_regular
 from bioconvert.checkpoint.sniff import FileFormat
 from bioconvert.checkpoint.zip_archive import check_zip
@@ -27,6 +29,8 @@ _PLAIN_MODULES = (
     "torch.nn.parameter",
 )
 _SHOWN = 5
+_MAX_LEGACY_PICKLE = 8 << 20
+"""Enough for 80,000 tensors; the legacy format went out of use when models had some hundreds."""
 
 
 def load_pickled(path: Path, file_format: FileFormat) -> object:
@@ -42,17 +46,25 @@ def load_pickled(path: Path, file_format: FileFormat) -> object:
             check_zip(handle, path)
         handle.seek(0)
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                return torch.load(handle, map_location="cpu", weights_only=True, mmap=False)
+            return _load(handle if file_format == "torch zip" else Metered(handle, path, _MAX_LEGACY_PICKLE))
         except BioconvertError:
             raise
         except pickle.UnpicklingError as error:
             raise _refusal(handle, path, file_format, str(error)) from None
         except MemoryError:
             raise UnsafeFileError(f"{path}: asks for more memory than there is") from None
+        except OSError as error:
+            if error.errno not in {None, errno.EINVAL}:
+                raise
+            raise _damage(path, error) from None
         except Exception as error:  # noqa: BLE001 - torch's unpickler fails in any way on damaged bytes
             raise _damage(path, error) from None
+
+
+def _load(file: IO[bytes] | Metered) -> object:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.load(file, map_location="cpu", weights_only=True, mmap=False)  # type: ignore[arg-type]
 
 
 def _damage(path: Path, error: Exception) -> BioconvertError:

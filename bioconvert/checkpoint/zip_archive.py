@@ -16,8 +16,8 @@ from typing import BinaryIO
 from bioconvert.checkpoint.regular_files import BLOCK, read_at, size_of
 from bioconvert.core.errors import CheckpointError, CorruptFileError, UnsafeFileError
 
-MAX_PICKLE = 64 << 20
-"""A state dict of 100,000 tensors takes about 15 MiB of pickle; what needs more is no checkpoint."""
+MAX_PICKLE = 32 << 20
+"""A state dict of 100,000 tensors takes about 15 MiB of pickle."""
 _MAX_DIRECTORY = 32 << 20
 _END = struct.Struct("<4s4H2LH")
 _END_MAGIC = b"PK\x05\x06"

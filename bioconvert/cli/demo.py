@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -95,8 +96,21 @@ def demo(
     files = _free_files(out)
     digits = _load_digits(seed)
     out.mkdir(parents=True, exist_ok=True)
-    accuracy = {"trained": _train_original(digits, files, seed)}
+    with _one_thread():
+        before = _train_original(digits, files, seed)
+        shown, done = _plan_and_convert(files, seed)
+        converted, after = _train_on(digits, files, seed)
+    accuracy = {"trained": before, "converted": converted, "fine_tuned": after}
+    data = {
+        "commands": [shlex.join(_command(name, files)) for name in ("plan", "convert")],
+        **done.data,
+        "accuracy": accuracy,
+        "files": {name: str(path) for name, path in files.named().items()},
+    }
+    return Answer(data, lambda: _text(files, shown, done, accuracy))
 
+
+def _plan_and_convert(files: Files, seed: int) -> tuple[Answer, Answer]:
     shown = plan(rules=[RULES], checkpoint=files.checkpoint, arch=ARCH, inputs=files.samples, seed=seed)
     done = convert(
         rules=[RULES],
@@ -107,14 +121,20 @@ def demo(
         seed=seed,
         overwrite=True,
     )
-    accuracy |= _train_on(digits, files, seed)
-    data = {
-        "commands": [shlex.join(_command(name, files)) for name in ("plan", "convert")],
-        **done.data,
-        "accuracy": accuracy,
-        "files": {name: str(path) for name, path in files.named().items()},
-    }
-    return Answer(data, lambda: _text(files, shown, done, accuracy))
+    return shown, done
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute on one core: enough for 8×8 pixels, and the sums don't depend on how many cores there are."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _free_files(folder: Path) -> Files:
@@ -158,7 +178,7 @@ def _train_original(digits: Digits, files: Files, seed: int) -> float:
     return _accuracy(model, digits)
 
 
-def _train_on(digits: Digits, files: Files, seed: int) -> Mapping[str, float]:
+def _train_on(digits: Digits, files: Files, seed: int) -> tuple[float, float]:
     import torch
 
     from bioconvert import api
@@ -169,7 +189,7 @@ def _train_on(digits: Digits, files: Files, seed: int) -> Mapping[str, float]:
     with step(f"training the converted network, {plural(FINE_TUNING_EPOCHS, 'more epoch')}"):
         _train(model, digits, FINE_TUNING_EPOCHS)
     api.save(model, files.fine_tuned, arch=ARCH, overwrite=True)
-    return {"converted": converted, "fine_tuned": _accuracy(model, digits)}
+    return converted, _accuracy(model, digits)
 
 
 def _train(model: nn.Module, digits: Digits, epochs: int) -> None:

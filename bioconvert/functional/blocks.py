@@ -12,7 +12,7 @@ import torch
 
 from bioconvert.functional.eager import has_values
 
-BLOCK = 524_288
+BLOCK = 1_048_576
 """Elements of a block on the CPU: the few of them in use together fit the cache (measured)."""
 
 Place = tuple[slice, ...]
@@ -20,7 +20,7 @@ WHOLE: Place = ()
 
 
 def places(tensor: torch.Tensor) -> list[Place]:
-    """Cut a tensor into blocks along its leading dimensions; one that is small, or elsewhere, is one block."""
+    """Cut a tensor into blocks along its leading dimensions; a small one, or one elsewhere, is one block."""
     if tensor.numel() <= BLOCK or tensor.device.type != "cpu":
         return [WHOLE]
     return list(_places(tensor.shape))

@@ -48,7 +48,8 @@ def yat_conv1d(
         spherical: whether to bring :math:`x_p` and :math:`w_k` to unit length first.
 
     Shape:
-        - ``x``: :math:`(N, C, L)` or :math:`(C, L)`, ``weight``: :math:`(K, C / \text{groups}, S)`.
+        - ``x``: :math:`(N, C, L)` or :math:`(C, L)`.
+        - ``weight``: :math:`(K, C / \text{groups}, S)`; ``bias`` and ``offset``: :math:`(K)`.
         - Output: :math:`(N, K, L')` or :math:`(K, L')`.
 
     Raises:
@@ -96,7 +97,8 @@ def yat_conv2d(
         spherical: whether to bring :math:`x_p` and :math:`w_k` to unit length first.
 
     Shape:
-        - ``x``: :math:`(N, C, H, W)` or :math:`(C, H, W)`, ``weight``: :math:`(K, C / \text{groups}, S, T)`.
+        - ``x``: :math:`(N, C, H, W)` or :math:`(C, H, W)`.
+        - ``weight``: :math:`(K, C / \text{groups}, S, T)`; ``bias`` and ``offset``: :math:`(K)`.
         - Output: :math:`(N, K, H', W')` or :math:`(K, H', W')`.
 
     Raises:
@@ -144,7 +146,8 @@ def yat_conv3d(
         spherical: whether to bring :math:`x_p` and :math:`w_k` to unit length first.
 
     Shape:
-        - ``x``: :math:`(N, C, D, H, W)` or :math:`(C, D, H, W)`, ``weight``: :math:`(K, C / \text{groups}, R, S, T)`.
+        - ``x``: :math:`(N, C, D, H, W)` or :math:`(C, D, H, W)`.
+        - ``weight``: :math:`(K, C / \text{groups}, R, S, T)`; ``bias`` and ``offset``: :math:`(K)`.
         - Output: :math:`(N, K, D', H', W')` or :math:`(K, D', H', W')`.
 
     Raises:

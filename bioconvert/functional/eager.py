@@ -21,9 +21,9 @@ def wants_plain_operations(tensors: Iterable[torch.Tensor]) -> bool:
     """Say whether operations are being recorded or transformed: compiled, exported, traced, batched, dual."""
     return (
         torch.compiler.is_compiling()
-        or torch.jit.is_tracing()
+        or torch._C._is_tracing()
         or is_transformed()
-        or any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors)
+        or any(_has_tangent(tensor) for tensor in tensors)
     )
 
 
@@ -33,3 +33,7 @@ def has_values(tensor: torch.Tensor) -> bool:
     On an accelerator a look costs a synchronisation; a fake or traced tensor has no values to look at.
     """
     return tensor.device.type == "cpu" and _get_current_dispatch_mode() is None
+
+
+def _has_tangent(tensor: torch.Tensor) -> bool:
+    return forward_ad.unpack_dual(tensor).tangent is not None  # type: ignore[no-untyped-call]

@@ -30,7 +30,7 @@ def yat(
         score: dot products :math:`t = w \cdot x`.
         input_norm: :math:`X = \lVert x \rVert^2`.
         weight_norm: :math:`W = \lVert w \rVert^2`.
-        bias: :math:`b`; with ``bias_mode="post"`` it is added to the quotient instead, before :math:`\alpha`.
+        bias: :math:`b`; with ``bias_mode="post"`` it is added to the quotient, before :math:`\alpha`.
         alpha: :math:`\alpha`; ``None`` for 1.
         epsilon: :math:`\varepsilon`.
         offset: :math:`o`; ``None`` for 0.

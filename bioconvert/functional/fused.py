@@ -23,21 +23,24 @@ from bioconvert.functional.yat_formula import Coefficient, Terms
 class FusedProduct(Function):
     """Keeps input, weight, norms and score, and recomputes the rest in backward, block by block.
 
-    Its outputs are the product and the indices of inputs so near a weight that fp32 gets them wrong. Where the
-    backward is to have a graph of its own, or gradients come in batches, it goes through the plain operations:
-    derivatives of the kept score would be wrong.
+    Its outputs are the product and the indices of inputs so near a weight that fp32 gets them wrong. Where
+    the backward is to have a graph of its own, or gradients come in batches, it goes through the plain
+    operations: derivatives of the kept score would be wrong.
     """
 
     @staticmethod
     def forward(
         ctx: Any, geometry: Geometry, floor: float, x: torch.Tensor, weight: torch.Tensor, *units: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        score = geometry.score(x, weight)
-        layout = layout_of(score, geometry.groups)
-        score = layout.arrange(score).contiguous()
+        """Give the product, and the inputs it is wrong for."""
+        plain = geometry.score(x, weight)
+        layout = layout_of(plain, geometry.groups)
+        score = layout.arrange(plain).contiguous()
         norms = _norms(x, weight, geometry, layout)
-        terms = Terms(*norms, *Units(*units).map(layout.spread))
-        y, least = yat_kernel.forward(score, terms, floor, look=has_values(score))
+        terms = Terms._make((*norms, *Units(*units).map(layout.spread)))
+        # Not a view of anything, or what follows couldn't work in place on it.
+        y = torch.empty_like(plain)
+        least = yat_kernel.forward(score, terms, floor, look=has_values(score), out=layout.arrange(y))
         near = _near(score, terms, floor, least)
         tensors = [unit if isinstance(unit, torch.Tensor) else None for unit in units]
         ctx.save_for_backward(x, weight, score, *norms, *tensors)
@@ -45,17 +48,19 @@ class FusedProduct(Function):
         ctx.geometry, ctx.floor, ctx.layout = geometry, floor, layout
         ctx.clear = least is not None and least.amin().item() > _most(terms.epsilon)
         ctx.mark_non_differentiable(near)
-        return layout.restore(y), near
+        return y, near
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[torch.Tensor | None, ...]:
-        x, weight, score, *norms = ctx.saved_tensors[:5]
-        pairs = zip(ctx.saved_tensors[5:], ctx.numbers, strict=True)
-        units = Units(*(number if tensor is None else tensor for tensor, number in pairs))
+        """Give the gradients of input, weight and units."""
+        # Read once: under gradient checkpointing a second look is an error.
+        x, weight, score, input_norm, weight_norm, *tensors = ctx.saved_tensors
+        norms, pairs = (input_norm, weight_norm), zip(tensors, ctx.numbers, strict=True)
+        units = Units._make(number if tensor is None else tensor for tensor, number in pairs)
         with without_autocast(x):
             if torch.is_grad_enabled() or is_transformed():
                 return None, None, *_recomputed(ctx, grads[0], x, weight, units)
-            terms = Terms(*norms, *units.map(ctx.layout.spread))
+            terms = Terms._make((*norms, *units.map(ctx.layout.spread)))
             by = yat_kernel.backward(
                 ctx.layout.arrange(grads[0]),
                 score,
@@ -65,7 +70,7 @@ class FusedProduct(Function):
                 clear=ctx.clear,
             )
             by_units = (
-                None if by_unit is None else by_unit.view(unit.shape)
+                by_unit.view(unit.shape) if by_unit is not None and isinstance(unit, torch.Tensor) else None
                 for by_unit, unit in zip(by.units, units, strict=True)
             )
             return None, None, *_pulled_back(ctx, by, x, weight), *by_units
@@ -113,6 +118,7 @@ def _recomputed(
     graph, needed = torch.is_grad_enabled(), ctx.needs_input_grad[2:]
     with torch.enable_grad():
         y = plain_product(ctx.geometry, ctx.floor, x, weight, units).y
-    wanted = [operand for operand, need in zip((x, weight, *units), needed, strict=True) if need]
+    operands = zip((x, weight, *units), needed, strict=True)
+    wanted = [operand for operand, need in operands if need and isinstance(operand, torch.Tensor)]
     found = iter(torch.autograd.grad(y, wanted, grad, create_graph=graph))
     return [next(found) if need else None for need in needed]

@@ -73,7 +73,9 @@ class Geometry(NamedTuple):
         )
 
 
-def convolution(kernel: Sequence[int], stride: Size, padding: Padding, dilation: Size, groups: int) -> Geometry:
+def convolution(
+    kernel: Sequence[int], stride: Size, padding: Padding, dilation: Size, groups: int
+) -> Geometry:
     """Give the geometry that the arguments of a convolution describe.
 
     Raises:

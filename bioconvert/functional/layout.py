@@ -31,7 +31,7 @@ class Layout(NamedTuple):
         return x.movedim(-1, 1) if self.last else x
 
     def spread(self, unit: torch.Tensor) -> torch.Tensor:
-        """Bring a tensor of one number, or one for each channel, into a shape that broadcasts with the rest."""
+        """Bring one number, or one for each channel, into a shape that broadcasts with the rest."""
         channels = (-1,) if self.groups == 1 else (self.groups if unit.numel() > 1 else 1, -1)
         before, behind = (self.space, 0) if self.last else (0, self.space)
         return unit.view(1, *[1] * before, *channels, *[1] * behind)

@@ -28,13 +28,13 @@ def yat_linear(
     .. math::
         y_i = \alpha_i \, \frac{(w_i \cdot x + b_i)^2}{\lVert w_i - x \rVert^2 + \varepsilon_i} + o_i
 
-    Half precision is computed in fp32. On the CPU, fp32 inputs that lie nearer a weight than fp32 can tell are
-    computed in fp64.
+    Half precision is computed in fp32. On the CPU, fp32 inputs that lie nearer a weight than fp32 can tell
+    are computed in fp64.
 
     Args:
         x: inputs :math:`x`.
         weight: rows :math:`w_i`.
-        bias: :math:`b_i`; with ``bias_mode="post"`` it is added to the quotient instead, before :math:`\alpha`.
+        bias: :math:`b_i`; with ``bias_mode="post"`` it is added to the quotient, before :math:`\alpha`.
         alpha: :math:`\alpha`, a number or a tensor of shape [1] or [K]; ``None`` for 1.
         epsilon: :math:`\varepsilon`, likewise.
         offset: :math:`o`; ``None`` for 0.
@@ -54,4 +54,7 @@ def yat_linear(
         units = make_units(bias, alpha, epsilon, offset, bias_mode).map(lambda unit: unit.to(dtype))
         rows = x.to(dtype).reshape(-1, x.shape[-1])
         y = product(Geometry(), floor, rows, weight.to(dtype), units, spherical=spherical)
-    return narrowed(y.view(*x.shape[:-1], weight.shape[0]), output_dtype(x))
+    if x.dim() != 2:
+        # As torch's own linear does it: nobody else has the rows, so that the result needn't be a view.
+        y = torch.ops.aten._unsafe_view(y, (*x.shape[:-1], weight.shape[0]))
+    return narrowed(y, output_dtype(x))

@@ -9,8 +9,8 @@ from bioconvert.functional.yat_formula import Terms, denominator
 NEAR = 2e-3
 """A squared distance below this part of the squared norms is a difference too small for fp32.
 
-Its rounding error is at most 6e-7 of the squared norms (measured for 16 to 4096 features), so that what is not
-near is right to 3e-4.
+Its rounding error is at most 6e-7 of the squared norms (measured for 16 to 4096 features), so that what is
+not near is right to 3e-4.
 """
 
 

@@ -1,4 +1,4 @@
-"""The Yat product of a linear map in plain operations, which can be differentiated, compiled and batched at will."""
+"""The Yat product of a linear map in plain operations: for graphs, compilers and transforms."""
 
 from __future__ import annotations
 

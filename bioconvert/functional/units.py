@@ -22,7 +22,7 @@ class Units(NamedTuple):
 
     def map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Units:
         """Apply a function to those that are tensors."""
-        return Units(*(change(unit) if isinstance(unit, torch.Tensor) else unit for unit in self))
+        return Units._make(change(unit) if isinstance(unit, torch.Tensor) else unit for unit in self)
 
 
 def make_units(
@@ -32,7 +32,7 @@ def make_units(
     offset: torch.Tensor | None,
     bias_mode: BiasMode,
 ) -> Units:
-    r"""Write a bias behind the quotient as the offset it is: :math:`\alpha (q + b) + o = \alpha q + (\alpha b + o)`.
+    r"""Write a bias behind the quotient as an offset: :math:`\alpha (q + b) + o = \alpha q + (\alpha b + o)`.
 
     Raises:
         ValueError: an unknown ``bias_mode``.

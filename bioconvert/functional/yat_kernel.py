@@ -24,30 +24,31 @@ class Gradients(NamedTuple):
 
 
 def forward(
-    score: torch.Tensor, terms: Terms, floor: float, *, look: bool
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Give the Yat product, and how near each input comes to any weight.
+    score: torch.Tensor, terms: Terms, floor: float, *, look: bool, out: torch.Tensor
+) -> torch.Tensor | None:
+    """Write the Yat product, and give how near each input comes to any weight.
 
     Args:
         score: as in :func:`bioconvert.functional.yat_formula.value`; contiguous.
         terms: likewise; with as many dimensions as the score.
         floor: likewise.
         look: whether to give, for each input, how far the nearest weight lies above the floor, plus epsilon.
+        out: where the product goes, of the shape of the score.
     """
-    y, least = torch.empty_like(score), None
+    least = None
     parts = _Parts(score, terms, floor)
     for place in places(score):
-        part, out = at(score, place), at(y, place)
+        part, y = at(score, place), at(out, place)
         margin = parts.margin(part, place, clamped=True)
         if look:
             least = least_in(margin, place, least, terms.input_norm)
         denominator = parts.with_floor(margin, place)
-        torch.square(parts.biased(part, place, out), out=out).div_(denominator)
+        torch.square(parts.biased(part, place, y), out=y).div_(denominator)
         if terms.alpha is not None:
-            out.mul_(_at(terms.alpha, place))
+            y.mul_(_at(terms.alpha, place))
         if terms.offset is not None:
-            out.add_(at(terms.offset, place))
-    return y, least
+            y.add_(at(terms.offset, place))
+    return least
 
 
 def backward(
@@ -62,7 +63,7 @@ def backward(
     r"""Give the gradients of :func:`forward`; that of the score is to be used before the next call.
 
     .. math::
-        q = (t + b) / D \qquad \partial y / \partial b = 2 \alpha q \qquad \partial y / \partial D = -\alpha q^2
+        q = (t + b) / D, \quad \partial y / \partial b = 2 \alpha q, \quad \partial y / \partial D = -\alpha q^2
 
     Args:
         grad: gradient of the output.

@@ -14,7 +14,7 @@ fx.wrap("yat_linear")
 
 
 @layer
-class YatConv1D(YatLayer, Conv1D):  # type: ignore[misc]
+class YatConv1D(YatLayer, Conv1D):
     r"""Does what :class:`YatLinear` does, with the weight as :math:`[F, K]`.
 
     A model's ``Conv1D`` becomes one by a change of its class; to build a new layer, take :class:`YatLinear`.

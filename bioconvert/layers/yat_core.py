@@ -72,7 +72,8 @@ class YatLayer(nn.Module):
             return None
         alpha: Coefficient = self.alpha  # type: ignore[assignment]
         if self.alpha_mode == "exponent":
-            return torch.pow(math.sqrt(units) / math.log1p(units), alpha)
+            base: float = math.sqrt(units) / math.log1p(units)
+            return base**alpha
         return alpha
 
     def _epsilon(self) -> Coefficient:

@@ -34,15 +34,25 @@ def plan_tables(plan: Outcomes, *, every: bool = False) -> Iterator[RenderableTy
         every: one row for each module; otherwise those that fare alike share one, and long tables end early.
     """
     rules = {outcome.rule for outcome in plan.outcomes}
-    for title, outcomes in (("to change", plan.applied), ("to leave as they are", plan.skipped)):
-        yield Text(f"{plural(len(outcomes), 'place')} {title}", style="bold")
-        if outcomes:
-            rows = list(_rows(outcomes, every=every))
-            yield _table(rows[: None if every else _SHOWN], with_rule=len(rules) > 1)
-            if not every and len(rows) > _SHOWN:
-                yield left_out(len(rows) - _SHOWN, "row")
+    yield from _section("to change", plan.applied, with_rule=len(rules) > 1, every=every)
+    if plan.skipped:
+        yield Text()
+        yield from _section("to leave as they are", plan.skipped, with_rule=len(rules) > 1, every=every)
     for warning in plan.warnings:
+        yield Text()
         yield Text(f"warning: {printable(warning)}", style="yellow")
+
+
+def _section(
+    title: str, outcomes: Sequence[Outcome], *, with_rule: bool, every: bool
+) -> Iterator[RenderableType]:
+    yield Text(f"{plural(len(outcomes), 'place')} {title}", style="bold")
+    rows = list(_rows(outcomes, every=every))
+    shown = rows if every else rows[:_SHOWN]
+    if shown:
+        yield _table(shown, with_rule=with_rule)
+    if len(shown) < len(rows):
+        yield left_out(len(rows) - len(shown), "row")
 
 
 def _rows(outcomes: Sequence[Outcome], *, every: bool) -> Iterator[_Row]:

@@ -211,6 +211,35 @@ class TestZipArchives:
             read_checkpoint(tmp_path / "x")
 
 
+class TestLegacyFiles:
+    def test_an_absurd_pickle_is_not_read_to_its_end(self, tmp_path, monkeypatch):
+        """The legacy format doesn't say how long its pickle is, so it is counted while it is read."""
+        monkeypatch.setattr("bioconvert.checkpoint.pickled._MAX_LEGACY_PICKLE", 300)
+        with pytest.raises(UnsafeFileError, match="its pickle has more than 300 bytes"):
+            read_checkpoint(save(state(), tmp_path / "x.pt", LEGACY))
+
+    def test_the_bytes_of_tensors_do_not_count(self, tmp_path, monkeypatch):
+        """However large the tensors, only what is interpreted is limited."""
+        monkeypatch.setattr("bioconvert.checkpoint.pickled._MAX_LEGACY_PICKLE", 1000)
+        given = {"w": torch.arange(5000.0)}
+        assert same_state(dict(read_checkpoint(save(given, tmp_path / "x.pt", LEGACY)).tensors), given)
+
+    def test_every_flipped_bit_is_an_error_of_ours_or_none(self, tmp_path):
+        """Without checksums not every bit can be found, but none makes anything but our own errors."""
+        content = save({"w": torch.arange(6.0)}, tmp_path / "whole", LEGACY).read_bytes()
+        path = tmp_path / "x.pt"
+        refused = 0
+        for bit in random.Random(4).sample(range(8 * len(content)), 400):
+            changed = bytearray(content)
+            changed[bit // 8] ^= 1 << bit % 8
+            path.write_bytes(changed)
+            try:
+                read_checkpoint(path)
+            except BioconvertError:
+                refused += 1
+        assert refused > 100
+
+
 def test_entries_that_are_no_tensors_are_left_out_and_said_to_be(tmp_path, caplog):
     """Extra state in a state dict doesn't stop the tensors from being read."""
     given = collections.OrderedDict({**state(), "layer._extra_state": {"a": 1}})

@@ -1,0 +1,63 @@
+"""A file whose pickles may only be so long: torch's legacy format doesn't say beforehand how long they are."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import BinaryIO
+
+from bioconvert.core.errors import UnsafeFileError
+
+
+class Metered(io.RawIOBase):
+    """Passes reads on, and counts what is read as pickle; tensors are read by :meth:`readinto`, which is free.
+
+    Args:
+        handle: the open file.
+        path: its path, for the error text.
+        limit: bytes of pickle that may be read.
+    """
+
+    def __init__(self, handle: BinaryIO, path: Path, limit: int):
+        self._handle, self._path, self._limit = handle, path, limit
+        self._left = limit
+
+    def readable(self) -> bool:
+        """Say that it can be read."""
+        return True
+
+    def seekable(self) -> bool:
+        """Say that it can be sought in."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place."""
+        return self._handle.seek(offset, whence)
+
+    def tell(self) -> int:
+        """Tell the place."""
+        return self._handle.tell()
+
+    def read(self, size: int = -1) -> bytes:
+        """Read some of a pickle.
+
+        Raises:
+            UnsafeFileError: the pickles are longer than allowed.
+        """
+        return self._spent(self._handle.read(size))
+
+    def readline(self, size: int | None = -1) -> bytes:
+        """Read a line of a pickle; see :meth:`read`."""
+        return self._spent(self._handle.readline(-1 if size is None else size))
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        """Read the bytes of a tensor."""
+        return int(self._handle.readinto(buffer))  # type: ignore[attr-defined]
+
+    def _spent(self, content: bytes) -> bytes:
+        self._left -= len(content)
+        if self._left < 0:
+            raise UnsafeFileError(
+                f"{self._path}: its pickle has more than {self._limit} bytes; no checkpoint in this format needs as many"
+            )
+        return content
