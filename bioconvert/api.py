@@ -51,9 +51,10 @@ def plan(
 
     Example:
         >>> print(plan(nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2)), "yat"))
-        1 applied, 1 skipped
+        1 applied, 0 skipped
                  path  rule    action   how or why
-        applied  0     linear  replace  Linear → YatLinear
+        applied  0     linear  replace  Linear → YatLinear; ReLU dropped
+        warning: weight and bias are kept as they are and the layer computes something else: ...
     """
     return make_plan(
         model,

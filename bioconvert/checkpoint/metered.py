@@ -1,4 +1,4 @@
-"""A file whose pickles may only be so long: torch's legacy format doesn't say beforehand how long they are."""
+"""A file whose pickles may only be so long: torch's legacy format doesn't say how long they are."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bioconvert.core.errors import UnsafeFileError
 
 
 class Metered(io.RawIOBase):
-    """Passes reads on, and counts what is read as pickle; tensors are read by :meth:`readinto`, which is free.
+    """Passes reads on, and counts what is read as pickle; tensors come by :meth:`readinto`, which is free.
 
     Args:
         handle: the open file.
@@ -58,6 +58,6 @@ class Metered(io.RawIOBase):
         self._left -= len(content)
         if self._left < 0:
             raise UnsafeFileError(
-                f"{self._path}: its pickle has more than {self._limit} bytes; no checkpoint in this format needs as many"
+                f"{self._path}: its pickle has more than {self._limit} bytes; no checkpoint needs as many"
             )
         return content

@@ -131,22 +131,30 @@ def _from_tensors(path: Path, layout: Layout) -> Contents:
 
 
 def _conversion(manifest: Manifest) -> Conversion:
-    architecture = manifest.architecture or {}
     modules: list[dict[str, Any]] = (manifest.conversion or {})["modules"]
     changes = Counter(_change(step) for module in modules for step in module["steps"])
     return Conversion(
         manifest.source.name if manifest.source is not None else None,
-        architecture.get("name"),
+        _architecture(manifest),
         tuple(str(rules.get("name") or "(unnamed)") for rules in manifest.rules),
         tuple(Line(count, was, becomes) for (was, becomes), count in changes.items()),
         manifest.tool,
     )
 
 
+def _architecture(manifest: Manifest) -> str | None:
+    # Written as --arch takes it; the class that does the same imports torch.
+    found = manifest.architecture
+    if found is None:
+        return None
+    return str(found["name"]) if found["kind"] == "callable" else f"{found['kind']}:{found['name']}"
+
+
 def _change(step: Mapping[str, Any]) -> tuple[str, str]:
     was = str(step["original_class"]).rpartition(".")[2]
-    becomes = step["into"].rpartition(".")[2] if step["into"] else f"{step['action']} {step['name']}"
-    return was, becomes
+    if step["into"]:
+        return was, str(step["into"]).rpartition(".")[2]
+    return was, "forward rewritten" if step["edits"] else f"{step['action']} {step['name']}"
 
 
 def _sorted(lines: list[TensorLine]) -> tuple[TensorLine, ...]:

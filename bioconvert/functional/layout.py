@@ -23,7 +23,7 @@ class Layout(NamedTuple):
     def arrange(self, x: torch.Tensor) -> torch.Tensor:
         """Bring (batch, channels, space) into this layout."""
         x = x.movedim(1, -1) if self.last else x
-        return x if self.groups == 1 else x.unflatten(self._first, (self.groups, -1))
+        return x if self.groups == 1 else x.unflatten(self._first, (self.groups, -1))  # type: ignore[no-untyped-call]
 
     def restore(self, x: torch.Tensor) -> torch.Tensor:
         """Undo :meth:`arrange`."""

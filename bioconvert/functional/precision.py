@@ -17,16 +17,21 @@ def score_dtype(x: torch.Tensor) -> torch.dtype:
     return torch.float32 if x.dtype in _HALF else x.dtype
 
 
+def _under_autocast(x: torch.Tensor) -> bool:
+    device = x.device.type
+    return device != "meta" and torch.is_autocast_enabled(device)
+
+
 def output_dtype(x: torch.Tensor) -> torch.dtype:
     """Give the type of the output: that of ``x``, or what autocast would give a matrix product."""
-    if x.dtype != torch.float64 and torch.is_autocast_enabled(x.device.type):
+    if x.dtype != torch.float64 and _under_autocast(x):
         return torch.get_autocast_dtype(x.device.type)
     return x.dtype
 
 
 def without_autocast(x: torch.Tensor) -> AbstractContextManager[object]:
     """Give the context in which autocast doesn't lower the score's precision."""
-    if torch.is_autocast_enabled(x.device.type):
+    if _under_autocast(x):
         return torch.autocast(x.device.type, enabled=False)
     return nullcontext()
 

@@ -63,7 +63,7 @@ def backward(
     r"""Give the gradients of :func:`forward`; that of the score is to be used before the next call.
 
     .. math::
-        q = (t + b) / D, \quad \partial y / \partial b = 2 \alpha q, \quad \partial y / \partial D = -\alpha q^2
+        q = (t + b) / D, \quad \partial y / \partial b = 2 \alpha q, \; \partial y / \partial D = -\alpha q^2
 
     Args:
         grad: gradient of the output.

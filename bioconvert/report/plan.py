@@ -11,6 +11,7 @@ from rich.text import Text
 
 from bioconvert.core.results import Outcome, Outcomes
 from bioconvert.report.fold import fold
+from bioconvert.report.reasons import with_containers, without_container
 from bioconvert.report.tables import left_out, plain_table
 from bioconvert.report.text import one_line, plural, printable, short
 
@@ -59,12 +60,15 @@ def _rows(outcomes: Sequence[Outcome], *, every: bool) -> Iterator[_Row]:
     if every:
         yield from (_Row(_place(o.path), o.rule, o.action, o.reason) for o in outcomes)
         return
-    groups: dict[tuple[str, str, str], list[str]] = {}
+    groups: dict[tuple[str, str, str], dict[str, str]] = {}
     for outcome in outcomes:
-        groups.setdefault((outcome.rule, outcome.action, outcome.reason), []).append(_place(outcome.path))
-    for (rule, action, reason), paths in groups.items():
-        for folded in fold(paths):
-            yield _Row(folded.text, rule, action, reason)
+        reason, container = without_container(outcome.path, outcome.reason)
+        alike = groups.setdefault((outcome.rule, outcome.action, reason), {})
+        alike[_place(outcome.path)] = container
+    for (rule, action, reason), containers in groups.items():
+        for folded in fold(containers):
+            named = with_containers(reason, (containers[name] for name in folded.names))
+            yield _Row(folded.text, rule, action, named)
 
 
 def _place(path: str) -> str:

@@ -10,10 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 from bioconvert.core.results import Applied, Outcomes
+from bioconvert.report.reasons import with_containers, without_container
 from bioconvert.report.tables import plain_table
 from bioconvert.report.text import one_line
 
 _CALL = "(a call)"
+_LEFT = {"replace": "left as it is"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +44,17 @@ def summary_lines(report: Outcomes, before: Mapping[str, str], after: Mapping[st
         after: class names by module path, afterwards.
     """
     applied = Counter(_became(outcome, before, after) for outcome in report.applied)
-    skipped = Counter((before.get(o.path, _CALL), o.action, o.reason) for o in report.skipped)
+    skipped: dict[tuple[str, str, str], list[str]] = {}
+    for outcome in report.skipped:
+        reason, container = without_container(outcome.path, outcome.reason)
+        was = before.get(outcome.path, _CALL)
+        skipped.setdefault((was, outcome.action, reason), []).append(container)
     return (
         *(Line(count, was, becomes) for (was, becomes), count in applied.items()),
-        *(Line(count, was, f"not {action}", reason) for (was, action, reason), count in skipped.items()),
+        *(
+            Line(len(found), was, _LEFT.get(action, f"no {action}"), with_containers(reason, found))
+            for (was, action, reason), found in skipped.items()
+        ),
     )
 
 

@@ -45,9 +45,9 @@ class DropRequest:
         return Dropping(name, self.tree.names_of(norm)[0] if norm is not None else None)
 
     def names(self) -> list[str]:
-        """Say in words which calls go."""
-        nodes = {node for chain in self.following.chains for node in chain.dropped}
-        return sorted({str(getattr(node.target, "__name__", node.target)) for node in nodes})
+        """Name the activations that go, by their classes."""
+        found = {chain.activation.name for chain in self.following.chains if chain.activation is not None}
+        return sorted(found)
 
 
 @dataclass(frozen=True, slots=True)

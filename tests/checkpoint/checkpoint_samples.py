@@ -87,6 +87,15 @@ class Meddling(nn.Module):
         self.layer = nn.Linear(2, 2)
 
 
+class Biased(nn.Module):
+    """Some thousand equal values."""
+
+    def __init__(self, value: float = 0.0):
+        super().__init__()
+        self.one = nn.Parameter(torch.full((2000,), value))
+        self.two = nn.Parameter(torch.full((2000,), value))
+
+
 def make_demanding(width=3):
     """Make a model by a function without annotations."""
     return Demanding(width)

@@ -22,6 +22,9 @@ BLOCKS = [
     for j in (0, 1)
     for k in (1, 2)
 ]
+UNTRACEABLE = [
+    Skipped(f"h.{i}.attn.q", "r", "replace", f"the container 'h.{i}.attn' can't be traced") for i in range(3)
+]
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,11 @@ class TestPlan:
             "path                        what     how or why",
             "layer{1,2}.{0,1}.conv{1,2}  replace  Conv2d → YatConv2d",
         ]
+
+    def test_reasons_that_name_the_container_are_alike(self, rendered):
+        """Modules whose reasons differ in their own container's name alone share a row, which names them all."""
+        text = rendered(*plan_tables(Outcomes(UNTRACEABLE)), width=120)
+        assert "h.{0..2}.attn.q  replace  the container 'h.{0..2}.attn' can't be traced" in text
 
     def test_every_shows_each(self, rendered):
         """With every=True there is a row for each module."""
@@ -94,9 +102,16 @@ class TestSummary:
         assert summary_lines(Outcomes(outcomes), before, after) == (
             Line(2, "Conv2d", "YatConv2d"),
             Line(1, "Linear", "attach fuzzy_lr"),
-            Line(1, "Linear", "not replace", "the last layer"),
-            Line(1, "(a call)", "not drop", "used twice"),
+            Line(1, "Linear", "left as it is", "the last layer"),
+            Line(1, "(a call)", "no drop", "used twice"),
         )
+
+    def test_reasons_that_name_the_container_are_alike(self):
+        """Modules left alone because of their containers are one line, which names the containers."""
+        (line,) = summary_lines(
+            Outcomes(UNTRACEABLE), dict.fromkeys((o.path for o in UNTRACEABLE), "Linear"), {}
+        )
+        assert line == Line(3, "Linear", "left as it is", "the container 'h.{0..2}.attn' can't be traced")
 
     def test_table_has_reasons_only_where_there_are_any(self, rendered):
         """The column of reasons is there for what was left alone."""
@@ -105,7 +120,7 @@ class TestSummary:
             ["class", "becomes"],
             ["1,234", "Conv2d", "YatConv2d"],
         ]
-        both = rendered(summary_table((applied, Line(1, "Linear", "not replace", "the last"))))
+        both = rendered(summary_table((applied, Line(1, "Linear", "left as it is", "the last"))))
         assert _cells(both)[0] == ["class", "becomes", "because"]
 
 

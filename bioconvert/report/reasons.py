@@ -1,0 +1,28 @@
+"""Reasons that name a module's own container, made alike for modules that fare alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from bioconvert.report.fold import fold
+
+_HOLE = "\0"
+
+
+def without_container(path: str, reason: str) -> tuple[str, str]:
+    """Take the name of the module or of a container of it out of a reason.
+
+    Returns:
+        The reason with a hole, and the name; the reason as it is and an empty name where it has none.
+    """
+    parts = path.split(".")
+    for depth in range(len(parts), 0, -1):
+        container = ".".join(parts[:depth])
+        if f"'{container}'" in reason:
+            return reason.replace(f"'{container}'", f"'{_HOLE}'"), container
+    return reason, ""
+
+
+def with_containers(reason: str, containers: Iterable[str]) -> str:
+    """Fill the hole of a reason with some names, folded."""
+    return reason.replace(_HOLE, ", ".join(folded.text for folded in fold(containers)))

@@ -1,0 +1,1 @@
+"""Measurements against other packages; run by ``make bench``, never collected with the tests."""

@@ -1,0 +1,38 @@
+"""The Yat product by its definition: differences, not norms and dot products."""
+
+import itertools
+
+import torch
+from torch.nn import functional as F
+
+
+def naive_linear(x, weight, bias=None, *, alpha=1.0, epsilon=1e-5, offset=0.0, bias_mode="pre", floor=0.0):
+    """Compute the layer from every difference of an input and a weight row."""
+    inside = bias if bias is not None and bias_mode == "pre" else 0.0
+    behind = bias if bias is not None and bias_mode == "post" else 0.0
+    distance = (x.unsqueeze(-2) - weight).square().sum(-1)
+    least = floor * (x.square().sum(-1, keepdim=True) + weight.square().sum(-1))
+    quotient = (x @ weight.t() + inside).square() / (torch.maximum(distance, least) + epsilon)
+    return alpha * (quotient + behind) + offset
+
+
+def naive_conv(x, weight, bias=None, *, stride, padding, dilation, groups, **options):
+    """Compute the layer patch by patch, each cut out by its indices; numbers are for every dimension."""
+    dims, size = weight.dim() - 2, weight.shape[2:]
+    if padding == "same":
+        totals = [dilation * (kernel - 1) for kernel in size]
+        pads = [(total // 2, total - total // 2) for total in totals]
+    else:
+        pads = [(0 if padding == "valid" else padding,) * 2] * dims
+    x = F.pad(x, [pad for pair in reversed(pads) for pad in pair])
+    spans = [dilation * (kernel - 1) + 1 for kernel in size]
+    counts = [(x.shape[2 + d] - spans[d]) // stride + 1 for d in range(dims)]
+    y = x.new_empty(x.shape[0], weight.shape[0], *counts)
+    for place in itertools.product(*map(range, counts)):
+        cut = [slice(i * stride, i * stride + span, dilation) for i, span in zip(place, spans, strict=True)]
+        patch = x[(slice(None), slice(None), *cut)]
+        for group, units in enumerate(torch.arange(weight.shape[0]).chunk(groups)):
+            own = patch.chunk(groups, 1)[group].flatten(1)
+            unit_bias = None if bias is None else bias[units]
+            y[(slice(None), units, *place)] = naive_linear(own, weight[units].flatten(1), unit_bias, **options)
+    return y
