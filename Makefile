@@ -43,17 +43,8 @@ format: $(VENV)/.installed
 clean:
 	rm -rf $(VENV) $(BENCH_VENV) build dist
 
-# The peers live in an environment of their own. An argument chooses: make bench ONLY=yat
-$(BENCH_VENV)/.installed: pyproject.toml constraints.txt
-	test -x $(BENCH_VENV)/bin/python || $(PYTHON) -m venv $(BENCH_VENV)
-	$(BENCH_VENV)/bin/python -m pip install --quiet --constraint constraints.txt torch
-	$(BENCH_VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable .
-	$(BENCH_VENV)/bin/python -m pip install --quiet --constraint constraints.txt nmn==0.3.5 torchao peft scikit-learn
-	touch $@
-
-bench: $(BENCH_VENV)/.installed
-	$(BENCH_VENV)/bin/python -m tests.benchmarks $(ONLY)
-
+# The peers live in an environment of their own, and the package never imports them.
+# An argument chooses: make bench ONLY="yat convert"
 $(BENCH_VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BENCH_VENV)/bin/python || $(PYTHON) -m venv $(BENCH_VENV)
 	$(BENCH_VENV)/bin/python -m pip install --quiet --constraint constraints.txt torch
@@ -61,6 +52,5 @@ $(BENCH_VENV)/.installed: pyproject.toml constraints.txt
 	$(BENCH_VENV)/bin/python -m pip install --quiet --constraint constraints.txt nmn==0.3.5 torchao peft
 	touch $@
 
-# Side by side with the peers, in an environment of its own: the package never imports them.
 bench: $(BENCH_VENV)/.installed
-	$(BENCH_VENV)/bin/python -m tests.benchmarks
+	$(BENCH_VENV)/bin/python -m tests.benchmarks $(ONLY)

@@ -45,11 +45,6 @@ class Architecture:
     def __str__(self) -> str:
         return self.name if self.kind == "callable" else f"{self.kind}:{self.name}"
 
-    @property
-    def class_option(self) -> str:
-        """The argument that sets the number of classes."""
-        return KINDS[self.kind].class_option
-
     def to_dict(self) -> dict[str, Any]:
         """Give the value as JSON has it."""
         return {"kind": self.kind, "name": self.name, "args": dict(self.args)}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from bioconvert.checkpoint.layout import MANIFEST
 from bioconvert.checkpoint.manifest import Manifest, read_manifest
 from bioconvert.checkpoint.module_state import restore_frozen, restore_modes, restore_ties
 from bioconvert.checkpoint.recorded import read_recorded
-from bioconvert.core.errors import ArchitectureError, CheckpointError
+from bioconvert.core.errors import ArchitectureError, BioconvertError, CheckpointError, CorruptFileError
 from bioconvert.surgery.records import replay, restore_originals
 
 
@@ -44,16 +45,39 @@ def load_model(
         raise CheckpointError(f"{folder}: must be a folder that bioconvert wrote, with a {MANIFEST} in it")
     manifest = read_manifest(folder / MANIFEST)
     model = _base(folder, manifest, factory)
-    if manifest.conversion is not None:
-        replay(model, manifest.conversion)
+    with _damage_named(folder):
+        if manifest.conversion is not None:
+            replay(model, manifest.conversion)
     restore_ties(model, tuple(tuple(manifest.bare(name) for name in group) for group in manifest.ties))
     read = read_recorded(folder, manifest.tensors, verify=verify)
     tensors = {manifest.bare(name): tensor for name, tensor in read.items()}
     assign(model, tensors, others=manifest.extra_state, where=str(folder))
-    restore_originals(model, read_recorded(folder, manifest.originals, verify=verify))
+    originals = read_recorded(folder, manifest.originals, verify=verify)
+    with _damage_named(folder):
+        restore_originals(model, originals)
     restore_frozen(model, manifest.frozen)
     restore_modes(model, manifest.modes)
     return model
+
+
+@contextmanager
+def _damage_named(folder: Path) -> Iterator[None]:
+    """Turn what a malformed record of a conversion leads to into an error that names the manifest."""
+    try:
+        yield
+    except BioconvertError:
+        raise
+    except (
+        ArithmeticError,
+        AttributeError,
+        ImportError,
+        LookupError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
+        said = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        raise CorruptFileError(f"{folder / MANIFEST}: the conversion can't be repeated ({said})") from error
 
 
 def _base(folder: Path, manifest: Manifest, factory: Callable[[], nn.Module] | None) -> nn.Module:

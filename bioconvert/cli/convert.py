@@ -26,7 +26,7 @@ from bioconvert.cli.options import (
 from bioconvert.cli.plan import Prepared, plan_answer, prepare
 from bioconvert.cli.source import Built, source_of
 from bioconvert.cli.streams import step
-from bioconvert.core.errors import OptionError, TargetError
+from bioconvert.cli.target import check_target
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 
 
 def convert(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A file or folder.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="A file or folder.", readable=False)
+    ],
     rules: Rules,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="DIR", help="Folder to write, new or empty.")
@@ -60,29 +62,13 @@ def convert(
     from bioconvert.ruleset import resolve_rules
 
     ruleset = resolve_rules(list(rules))
-    if not dry_run:
-        check_target(out, overwrite=overwrite)
+    target = None if dry_run else check_target(out, overwrite=overwrite)
     source = source_of(checkpoint, arch, arch_args, allow_missing)
     given = samples(inputs, input_shape, seed=seed)
     prepared = prepare(ruleset, source, given, seed=seed)
-    if dry_run or out is None:
+    if target is None:
         return plan_answer(prepared, every=every)
-    return _convert(prepared, out, overwrite=overwrite)
-
-
-def check_target(out: Path | None, *, overwrite: bool) -> None:
-    """Refuse a target that is missing, is a file, or isn't empty.
-
-    Raises:
-        OptionError: no target.
-        TargetError: a target that can't be used.
-    """
-    if out is None:
-        raise OptionError("say where to write: --out DIR (or --dry-run to write nothing)")
-    if out.exists() and not out.is_dir():
-        raise TargetError(f"{out}: is a file; --out must name a folder")
-    if not overwrite and out.exists() and any(out.iterdir()):
-        raise TargetError(f"{out}: is not empty; choose another folder, or replace it with --overwrite")
+    return _convert(prepared, target, overwrite=overwrite)
 
 
 def _convert(prepared: Prepared, out: Path, *, overwrite: bool) -> Answer:
@@ -96,6 +82,7 @@ def _convert(prepared: Prepared, out: Path, *, overwrite: bool) -> Answer:
     drift = _drift(prepared)
     _save(prepared.built, out, overwrite=overwrite)
     data = {
+        **prepared.described,
         "out": str(out),
         "summary": [asdict(line) for line in lines],
         "report": report.to_dict(),

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
 from bioconvert.cli.command import Answer
 from bioconvert.cli.inputs import samples
-from bioconvert.cli.options import Every, Inputs, InputShape, Seed
+from bioconvert.cli.options import Every, Folder, Inputs, InputShape, Seed
 from bioconvert.cli.source import load_ours, require
 from bioconvert.cli.streams import step
 from bioconvert.core.errors import OptionError
 
 
 def drift(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A converted folder.")],
+    folder: Folder,
     inputs: Inputs = None,
     input_shape: InputShape = None,
     seed: Seed = 0,

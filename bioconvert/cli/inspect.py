@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 
 def inspect(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A checkpoint file or folder.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="A checkpoint file or folder.", readable=False)
+    ],
     depth: Annotated[
         int | None,
         typer.Option(

@@ -7,8 +7,11 @@ from typing import Annotated
 
 import typer
 
+# readable=False where a path is read: a file that may not be read is no mistake of usage, and is found later.
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A converted folder.", readable=False)]
 Rules = Annotated[
     list[str],
     typer.Option(
@@ -31,7 +34,10 @@ Seed = Annotated[int, typer.Option("--seed", help="Decides every random number."
 Inputs = Annotated[
     Path | None,
     typer.Option(
-        "--inputs", metavar="FILE", help="Sample inputs for the model: .safetensors, .npz, .npy or .pt."
+        "--inputs",
+        metavar="FILE",
+        readable=False,
+        help="Sample inputs for the model: .safetensors, .npz, .npy or .pt.",
     ),
 ]
 InputShape = Annotated[

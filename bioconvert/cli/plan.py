@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
 def plan(
     rules: Rules,
     checkpoint: Annotated[
-        Path | None, typer.Argument(metavar="CHECKPOINT", help="A file or folder; without one, --arch alone.")
+        Path | None,
+        typer.Argument(
+            metavar="CHECKPOINT", help="A file or folder; without one, --arch alone.", readable=False
+        ),
     ] = None,
     arch: Arch = None,
     arch_args: ArchArgs = None,
@@ -49,11 +53,13 @@ class Prepared:
         built: the model, not yet changed, and where it came from.
         plan: what would change.
         inputs: arguments to call the model with, if there are any.
+        described: what was asked for, as values that JSON can hold.
     """
 
     built: Built
     plan: Plan
     inputs: Arguments | None
+    described: Mapping[str, object]
 
 
 def prepare(ruleset: RuleSet, source: Source, given: Samples | None, *, seed: int) -> Prepared:
@@ -64,11 +70,18 @@ def prepare(ruleset: RuleSet, source: Source, given: Samples | None, *, seed: in
     arguments = None if given is None else given.arguments(built.model)
     with step("planning"):
         found = api.plan(built.model, ruleset, example_inputs=arguments, seed=seed)
-    return Prepared(built, found, arguments)
+    described = {
+        "checkpoint": None if source.checkpoint is None else str(source.checkpoint),
+        "architecture": None if built.architecture is None else str(built.architecture),
+        "rules": ruleset.name,
+        "seed": seed,
+    }
+    return Prepared(built, found, arguments, described)
 
 
 def plan_answer(prepared: Prepared, *, every: bool) -> Answer:
     """Show a plan."""
     from bioconvert.report.plan import plan_tables
 
-    return Answer({"plan": prepared.plan.to_dict()}, lambda: plan_tables(prepared.plan, every=every))
+    data = {**prepared.described, "plan": prepared.plan.to_dict()}
+    return Answer(data, lambda: plan_tables(prepared.plan, every=every))

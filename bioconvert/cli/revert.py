@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 
 from bioconvert.cli.command import Answer
-from bioconvert.cli.convert import check_target
-from bioconvert.cli.options import Overwrite
+from bioconvert.cli.options import Folder, Overwrite
 from bioconvert.cli.source import require
 from bioconvert.cli.streams import step
+from bioconvert.cli.target import check_target
 
 
 def revert(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A converted folder.")],
+    folder: Folder,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write, new or empty.")],
     overwrite: Overwrite = False,
 ) -> Answer:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 from bioconvert.report.text import printable
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
 
 
 def note(text: str) -> None:
@@ -79,7 +79,3 @@ def _console(file: TextIO) -> Console:
     from rich.console import Console
 
     return Console(file=file, markup=False, highlight=False, emoji=False)
-
-
-if TYPE_CHECKING:
-    from rich.console import Console

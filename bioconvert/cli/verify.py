@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
 from bioconvert.cli.command import Answer
 from bioconvert.cli.exits import Exit
+from bioconvert.cli.options import Folder
 from bioconvert.cli.source import require
 from bioconvert.cli.streams import step
 from bioconvert.report.text import plural
 
 
 def verify(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A converted folder.")],
+    folder: Folder,
 ) -> Answer:
     """Check a converted folder against its hashes.
 

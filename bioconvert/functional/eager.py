@@ -17,6 +17,11 @@ def is_transformed() -> bool:
     return torch._C._are_functorch_transforms_active()
 
 
+def is_batched(grad: torch.Tensor) -> bool:
+    """Say whether a gradient stands for a batch of them, as ``is_grads_batched`` and ``torch.func`` have it."""
+    return is_transformed() or torch._C._functorch.is_legacy_batchedtensor(grad)
+
+
 def wants_plain_operations(tensors: Iterable[torch.Tensor]) -> bool:
     """Say whether operations are being recorded or transformed: compiled, exported, traced, batched, dual."""
     return (

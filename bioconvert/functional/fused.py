@@ -8,7 +8,7 @@ import torch
 from torch.autograd import Function
 
 from bioconvert.functional import yat_kernel
-from bioconvert.functional.eager import has_values, is_transformed
+from bioconvert.functional.eager import has_values, is_batched
 from bioconvert.functional.geometry import Geometry
 from bioconvert.functional.layout import Layout, layout_of
 from bioconvert.functional.near import may_be_near, near_inputs, no_inputs
@@ -58,7 +58,7 @@ class FusedProduct(Function):
         norms, pairs = (input_norm, weight_norm), zip(tensors, ctx.numbers, strict=True)
         units = Units._make(number if tensor is None else tensor for tensor, number in pairs)
         with without_autocast(x):
-            if torch.is_grad_enabled() or is_transformed():
+            if torch.is_grad_enabled() or is_batched(grads[0]):
                 return None, None, *_recomputed(ctx, grads[0], x, weight, units)
             terms = Terms._make((*norms, *units.map(ctx.layout.spread)))
             by = yat_kernel.backward(
@@ -117,6 +117,9 @@ def _recomputed(
     """Give the gradients of input, weight and units through the plain operations."""
     graph, needed = torch.is_grad_enabled(), ctx.needs_input_grad[2:]
     with torch.enable_grad():
+        # Aliases, since one operand may have been computed from another: each gradient is to end at its own.
+        x, weight = x.view_as(x), weight.view_as(weight)
+        units = units.map(lambda unit: unit.view_as(unit))
         y = plain_product(ctx.geometry, ctx.floor, x, weight, units).y
     operands = zip((x, weight, *units), needed, strict=True)
     wanted = [operand for operand, need in operands if need and isinstance(operand, torch.Tensor)]

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from bioconvert.report.fold import fold
 
 _HOLE = "\0"
+_SHOWN = 3
 
 
 def without_container(path: str, reason: str) -> tuple[str, str]:
@@ -24,5 +25,7 @@ def without_container(path: str, reason: str) -> tuple[str, str]:
 
 
 def with_containers(reason: str, containers: Iterable[str]) -> str:
-    """Fill the hole of a reason with some names, folded."""
-    return reason.replace(_HOLE, ", ".join(folded.text for folded in fold(containers)))
+    """Fill the hole of a reason with some names, folded; of many unlike ones, the first."""
+    names = [folded.text for folded in fold(containers)]
+    more = ["…"] if len(names) > _SHOWN else []
+    return reason.replace(_HOLE, ", ".join(names[:_SHOWN] + more))

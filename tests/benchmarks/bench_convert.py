@@ -41,7 +41,7 @@ def run(*, quick: bool = False) -> Result:
         taken = alternate(f"{LAYERS:,} Linears", contenders, budget=SECONDS, quick=quick)
     figures = [
         Figure(f"{OURS}: median", taken[OURS].median * 1e3, "ms", MOST_MILLISECONDS),
-        Figure(f"{OURS}: weights and biases not at their old address", _moved(), "", NOTHING_COPIED),
+        Figure(f"{OURS}: weights and biases not at their old address", _moved(), "tensors", NOTHING_COPIED),
         *(ratio(taken, name, OURS) for name in taken if name != OURS),
     ]
     return Result("convert", tuple(taken.values()), tuple(figures), tuple(missing))

@@ -22,7 +22,7 @@ def run(*, quick: bool = False) -> Result:
     taken = alternate("start-up", contenders, budget=SECONDS, quick=quick)
     figures = (
         Figure(f"{OURS}: median", taken[OURS].median, "s", MOST_SECONDS),
-        Figure(f"{OURS}: modules of torch imported", _torch_modules(), "", NO_TORCH),
+        Figure(f"{OURS}: torch imported", _torch_modules(), "modules", NO_TORCH),
         ratio(taken, OURS, BARE),
         ratio(taken, TORCH, OURS),
     )

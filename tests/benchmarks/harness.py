@@ -197,7 +197,8 @@ def _figure_table(figures: Sequence[Figure]) -> Table:
     table.add_column("verdict", no_wrap=True)
     for each in figures:
         bar = f"{each.bar.sense} {each.bar.limit:g}" if each.bar else "–"
-        table.add_row(each.name, f"{each.value:.2f} {each.unit}".rstrip(), bar, each.verdict)
+        value = str(each.value) if isinstance(each.value, int) else f"{each.value:.2f}"
+        table.add_row(each.name, f"{value} {each.unit}", bar, each.verdict)
     return table
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 ZIP, LEGACY = True, False
 
@@ -87,6 +88,33 @@ class Meddling(nn.Module):
         self.layer = nn.Linear(2, 2)
 
 
+class Acting(nn.Module):
+    """A function as an attribute."""
+
+    def __init__(self, act=F.relu):
+        super().__init__()
+        self.act = act
+        self.layer = nn.Linear(2, 2)
+
+
+class Apart(nn.Module):
+    """Two layers, or one under two names."""
+
+    def __init__(self, shared: bool = False):
+        super().__init__()
+        self.one = nn.Linear(2, 2)
+        self.other = self.one if shared else nn.Linear(2, 2)
+
+
+class Moody(nn.Module):
+    """Can't be built without being asked to."""
+
+    def __init__(self, fails: bool = True):
+        super().__init__()
+        if fails:
+            raise ValueError("not today")
+
+
 class Biased(nn.Module):
     """Some thousand equal values."""
 
@@ -104,6 +132,18 @@ def make_demanding(width=3):
 def make_nothing():
     """Make no model."""
     return 3
+
+
+def make_unclear() -> NoSuchClass:  # noqa: F821
+    """Make a model by a function whose annotation can't be resolved."""
+    return Plain()
+
+
+def make_lacking():
+    """Make a model that needs what isn't installed."""
+    import lacking
+
+    return lacking.Model()
 
 
 class Canary:

@@ -8,8 +8,8 @@ import torch
 from checkpoint_samples import Demanding, Plain
 from torch import nn
 
-from bioconvert.checkpoint import Architecture, architecture_in, choose_architecture, parse_arch
-from bioconvert.core.errors import ArchitectureError, CorruptFileError
+from bioconvert.checkpoint import Architecture, architecture_in, choose_architecture, parse_arch, save_model
+from bioconvert.core.errors import ArchitectureError, CorruptFileError, UnsafeFileError
 
 GPT2 = {
     "architectures": ["GPT2LMHeadModel"],
@@ -103,6 +103,12 @@ BAD = [
     ),
     pytest.param(
         "checkpoint_samples:Demanding", {}, "can't be built: TypeError.*width", id="missing argument"
+    ),
+    pytest.param(
+        "checkpoint_samples:make_lacking",
+        {},
+        "can't be built: No module named 'lacking'",
+        id="missing dependency",
     ),
     pytest.param("hf:/no/such/config", {}, "nothing is downloaded", id="no local config"),
     pytest.param("hf:gpt2", {}, "nothing is downloaded", id="name on the hub"),
@@ -224,6 +230,17 @@ class TestLadder:
         model = found.build()
         assert (model.num_classes, model.conv1[0].in_channels) == (3, 1)
 
+    def test_a_folder_of_ours_names_its_own(self, tmp_path):
+        """The manifest's architecture is that of the folder; where it names none, there is none."""
+        save_model(
+            Demanding(3), tmp_path / "one", arch="checkpoint_samples:Demanding", arch_args={"width": 3}
+        )
+        save_model(Demanding(3), tmp_path / "two")
+        assert choose_architecture(tmp_path / "one") == Architecture(
+            "callable", "checkpoint_samples:Demanding", {"width": 3}
+        )
+        assert architecture_in(tmp_path / "two") is None
+
     def test_arguments_alone_change_what_the_folder_names(self, tmp_path):
         """--arch-args without --arch apply to the architecture that the folder names."""
         (tmp_path / "config.json").write_text(json.dumps(GPT2))
@@ -233,6 +250,12 @@ class TestLadder:
         """--arch wins over a config."""
         (tmp_path / "config.json").write_text(json.dumps(GPT2))
         assert choose_architecture(tmp_path, "timm:resnet18").kind == "timm"
+
+    def test_a_config_of_neither_is_refused_where_it_is_named(self, tmp_path):
+        """hf:CONFIG must be a config of transformers or timm."""
+        (tmp_path / "config.json").write_text("{}")
+        with pytest.raises(ArchitectureError, match="no config of transformers or timm"):
+            parse_arch(f"hf:{tmp_path}")
 
     @pytest.mark.parametrize("config", [None, {"hello": 1}])
     def test_nothing_is_guessed(self, tmp_path, config):
@@ -275,6 +298,21 @@ def test_a_file_may_name_models_only(name, allowed):
     else:
         with pytest.raises(ArchitectureError, match="pass it as factory="):
             value.build(trusted=False)
+
+
+def test_a_function_whose_annotations_mean_nothing_is_not_called(monkeypatch):
+    """An annotation that can't be resolved doesn't say that a model is made."""
+    monkeypatch.setattr("bioconvert.checkpoint.architectures.callables._is_users", lambda function: False)
+    with pytest.raises(ArchitectureError, match="pass it as factory="):
+        Architecture("callable", "checkpoint_samples:make_unclear").build(trusted=False)
+
+
+def test_an_absurdly_long_config_is_not_read(tmp_path):
+    """The size of a config is bounded."""
+    with (tmp_path / "config.json").open("wb") as handle:
+        handle.truncate(17 << 20)
+    with pytest.raises(UnsafeFileError, match="must be at most 16777216 bytes"):
+        choose_architecture(tmp_path)
 
 
 def test_building_does_not_swallow_what_a_constructor_says(monkeypatch):

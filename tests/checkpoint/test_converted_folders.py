@@ -237,6 +237,15 @@ class TestReverting:
             revert_folder(tmp_path, tmp_path / "back")
 
 
+def test_original_values_that_are_not_listed_are_damage(tmp_path):
+    """A manifest that forgot what conversion overwrote is corrupt."""
+    save_model(converted(Plain), tmp_path / "out")
+    path = tmp_path / "out" / "bioconvert.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "originals": {}}))
+    with pytest.raises(CorruptFileError, match=r"bioconvert\.json: the conversion can't be repeated"):
+        load_model(tmp_path / "out")
+
+
 def test_a_conversion_that_does_not_fit_the_base_is_refused(tmp_path):
     """Another base model than was converted is an error that names the misfit."""
     save_model(converted(Plain), tmp_path / "out")

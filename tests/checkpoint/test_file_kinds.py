@@ -1,6 +1,7 @@
 """What a path stands for is decided by bytes, and what isn't a checkpoint is refused with advice."""
 
 import os
+import socket
 import zipfile
 
 import pytest
@@ -77,6 +78,13 @@ class TestSpecialFiles:
         """A device is no checkpoint, however many bytes it gives."""
         with pytest.raises(CheckpointError, match="regular file"):
             read_checkpoint(device)
+
+    def test_a_socket_is_refused(self, tmp_path):
+        """A socket is no checkpoint."""
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(tmp_path / "s"))
+            with pytest.raises(CheckpointError, match="can't be opened"):
+                read_checkpoint(tmp_path / "s")
 
     def test_a_missing_path_is_named(self, tmp_path):
         """Nothing there is an error of ours."""

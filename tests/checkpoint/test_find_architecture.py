@@ -4,8 +4,9 @@ import json
 
 import pytest
 import torch
-from checkpoint_samples import Demanding, Hidden, Meddling, Plain, Shared, Tied
+from checkpoint_samples import Acting, Apart, Demanding, Hidden, Meddling, Moody, Plain, Shared, Tied
 from torch import nn
+from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
 import __main__
@@ -113,6 +114,24 @@ class TestTransformers:
         model = gpt2(transformers, attn_implementation="eager")
         assert found_for(model).build().config._attn_implementation == "eager"
 
+    @pytest.mark.usefixtures("transformers")
+    def test_a_class_of_the_users_own_is_found_by_its_full_name(self):
+        """A class that transformers doesn't have is imported from where it is."""
+        from transformers_samples import OwnConfig, OwnModel
+
+        found = found_for(OwnModel(OwnConfig(width=5)))
+        assert found.name == "transformers_samples.OwnModel"
+        assert found.build(trusted=False).layer.in_features == 5
+
+    @pytest.mark.usefixtures("transformers")
+    def test_a_pretrained_backbone_is_not_fetched(self):
+        """A configuration that asks for a backbone's weights is built without them."""
+        from transformers_samples import OwnConfig, OwnModel
+
+        value = find_architecture(OwnModel(OwnConfig(use_pretrained_backbone=True)))
+        assert value.args["use_pretrained_backbone"]
+        assert not value.build().config.use_pretrained_backbone
+
     def test_a_model_that_was_changed_by_hand_is_not_guessed_over(self, transformers):
         """A layer that the config doesn't know of makes the architecture unknown."""
         model = gpt2(transformers)
@@ -127,6 +146,12 @@ CLASSES = [
     pytest.param(Meddling, "checkpoint_samples:Meddling", id="needs values to be built"),
     pytest.param(lambda: Plain().half(), "checkpoint_samples:Plain", id="in half precision"),
     pytest.param(lambda: Plain().eval(), "checkpoint_samples:Plain", id="in evaluation"),
+    pytest.param(Acting, "checkpoint_samples:Acting", id="function as an attribute"),
+    pytest.param(lambda: Acting(torch.tanh), None, id="another function"),
+    pytest.param(lambda: Acting(F.gelu), None, id="a builtin function"),
+    pytest.param(lambda: Apart(shared=False), "checkpoint_samples:Apart", id="two layers"),
+    pytest.param(lambda: Apart(shared=True), None, id="one layer in place of two"),
+    pytest.param(lambda: Moody(fails=False), None, id="fails to be built"),
     pytest.param(lambda: Demanding(3), None, id="needs an argument"),
     pytest.param(lambda: Plain(width=5), None, id="other argument, same layers"),
     pytest.param(lambda: Hidden(2.0), None, id="other value in the forward"),

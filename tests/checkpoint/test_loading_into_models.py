@@ -112,6 +112,16 @@ def test_a_tie_that_the_checkpoint_contradicts_is_named(tmp_path):
         load_into(Tied(), checkpoint(tmp_path, saved))
 
 
+def test_a_model_that_does_not_load_what_it_saves_is_an_error(tmp_path):
+    """A hook that saves more than is loaded again doesn't go unnoticed."""
+    model = Plain()
+    model.register_state_dict_post_hook(
+        lambda module, state, prefix, local: state.update(derived=torch.ones(1))
+    )
+    with pytest.raises(ArchitectureError, match="its loading left out derived"):
+        load_into(model, checkpoint(tmp_path, model.state_dict()))
+
+
 class TestAllowedToBeMissing:
     def test_globs_name_what_may_keep_its_value(self, tmp_path, caplog):
         """What is allowed to be missing keeps its value, which is said."""

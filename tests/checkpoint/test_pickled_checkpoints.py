@@ -201,6 +201,25 @@ class TestZipArchives:
         with pytest.raises(CorruptFileError, match="can't be read to its end"):
             read_checkpoint(tmp_path / "x")
 
+    @pytest.mark.parametrize(
+        ("field", "value", "error", "reason"),
+        [
+            pytest.param(6, b"\xff\x00", CheckpointError, "torch.save didn't write", id="version"),
+            pytest.param(8, b"\x01\x08", CorruptFileError, "encrypted", id="encrypted"),
+            pytest.param(10, b"\x0e\x00", CorruptFileError, "oddly compressed", id="method"),
+            pytest.param(24, b"\x11\x00", CorruptFileError, "has 16 of 17 bytes", id="size"),
+        ],
+    )
+    def test_an_entry_that_torch_never_writes_is_refused(self, tmp_path, field, value, error, reason):
+        """What the list of entries says of one must be what torch writes, and true."""
+        path = save({"w": torch.arange(4.0)}, tmp_path / "x.pt")
+        content = bytearray(path.read_bytes())
+        at = content.rindex(b"x/data/0") - 46 + field
+        content[at : at + 2] = value
+        path.write_bytes(content)
+        with pytest.raises(error, match=reason):
+            read_checkpoint(path)
+
     def test_a_missing_record_is_corrupt(self, tmp_path):
         """A storage that isn't in the archive is damage."""
         save({"a": torch.arange(4.0)}, tmp_path / "whole")
@@ -217,6 +236,14 @@ class TestLegacyFiles:
         monkeypatch.setattr("bioconvert.checkpoint.pickled._MAX_LEGACY_PICKLE", 300)
         with pytest.raises(UnsafeFileError, match="its pickle has more than 300 bytes"):
             read_checkpoint(save(state(), tmp_path / "x.pt", LEGACY))
+
+    def test_a_storage_larger_than_any_memory_is_refused(self, tmp_path):
+        """A storage that claims a petabyte isn't allocated."""
+        content = save({"w": torch.arange(4.0)}, tmp_path / "x.pt", LEGACY).read_bytes()
+        huge = b"\x8a\x07" + (1 << 50).to_bytes(7, "little")
+        (tmp_path / "x.pt").write_bytes(content.replace(b"K\x04Nt", huge + b"Nt"))
+        with pytest.raises(UnsafeFileError, match="more memory than there is"):
+            read_checkpoint(tmp_path / "x.pt")
 
     def test_the_bytes_of_tensors_do_not_count(self, tmp_path, monkeypatch):
         """However large the tensors, only what is interpreted is limited."""

@@ -6,8 +6,9 @@ import pytest
 import safetensors.torch
 import torch
 from checkpoint_samples import same_state, state
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.testing._internal.two_tensor import TwoTensor
 
 from bioconvert.checkpoint import read_checkpoint, read_header
 from bioconvert.checkpoint.payloads import payloads_of
@@ -78,6 +79,7 @@ class TestWriting:
         found = safetensors.torch.load_file(tmp_path / "model.safetensors")["a"]
         assert torch.equal(found, tensor.detach().resolve_conj())
 
+    @settings(deadline=None)
     @given(
         sizes=st.lists(st.integers(0, 40), max_size=8),
         shard_size=st.integers(1, 200),
@@ -107,6 +109,7 @@ UNWRITABLE = [
         id="quantized",
         marks=pytest.mark.filterwarnings("ignore"),
     ),
+    pytest.param(lambda: TwoTensor(torch.ones(2), torch.ones(2)), "gather or convert", id="made of tensors"),
     pytest.param(lambda: torch.nn.LazyLinear(2).weight, "no shape yet", id="lazy"),
     pytest.param(lambda: torch.empty(2, dtype=torch.uint1), "safetensors can't hold", id="one bit"),
 ]

@@ -412,6 +412,16 @@ BAD_MANIFESTS = [
     ),
     pytest.param(_set("ties", value=[["nothing", "last.bias"]]), "no tensor to stand for it", id="tie"),
     pytest.param(_set("conversion", value={}), "must have a list of modules", id="conversion"),
+    pytest.param(
+        _set("conversion", value={"modules": [{"path": "first"}]}),
+        "the conversion can't be repeated",
+        id="step",
+    ),
+    pytest.param(
+        _set("conversion", value={"modules": [{"path": "first", "steps": 3}]}),
+        "can't be repeated",
+        id="steps",
+    ),
     pytest.param(_set("files", "/etc/passwd", value={"size": 1, "sha256": ""}), "own folder", id="file name"),
     pytest.param(_set("architecture", value={"kind": "x"}), "must have a kind", id="architecture"),
 ]

@@ -79,9 +79,9 @@ class TestEveryTarget:
             target.parent.mkdir()
             put(target, before)
             failing = Failing(getattr(os, call), moment)
-            monkeypatch.setattr(os, call, failing)
-            error = outcome(target, overwrite=overwrite)
-            monkeypatch.undo()
+            with monkeypatch.context() as patch:
+                patch.setattr(os, call, failing)
+                error = outcome(target, overwrite=overwrite)
             assert content(target) == (PAIR if error is None else before)
             assert names_in(target.parent) in ([], ["out"])
             if failing.calls < moment:
@@ -119,6 +119,45 @@ class Failing:
         if self.calls == self.moment:
             raise OSError(28, "No space left on device")
         return self.function(*args, **kwargs)
+
+
+class TestWhatRemains:
+    def test_an_old_folder_that_cannot_be_removed_is_said_to_remain(self, tmp_path, monkeypatch, caplog):
+        """The new folder is in place, which is what counts; the rest is a warning."""
+        put(tmp_path / "out", OLD)
+
+        def refuse(path, ignore_errors=False):
+            if not ignore_errors:
+                raise OSError(16, "Device or resource busy")
+
+        monkeypatch.setattr(staging.shutil, "rmtree", refuse)
+        fill(tmp_path / "out", overwrite=True)
+        assert content(tmp_path / "out") == NEW
+        assert "could not be removed" in caplog.text
+
+    def test_an_exchange_that_cannot_be_undone_leaves_the_new_folder(self, tmp_path, monkeypatch):
+        """Where the parent can't be synced, nor the exchange undone, the complete new folder stays."""
+        put(tmp_path / "out", OLD)
+        once = iter([True])
+        monkeypatch.setattr(staging, "_exchange", lambda one, other: next(once, False) and swap(one, other))
+        monkeypatch.setattr(os, "fsync", Failing(os.fsync, 3))
+        with pytest.raises(TargetError, match="could not be exchanged back"):
+            fill(tmp_path / "out", overwrite=True)
+        assert content(tmp_path / "out") == NEW
+
+    def test_a_system_without_exchange_renames_twice(self, monkeypatch):
+        """Where the C library has no renameat2, nothing is exchanged."""
+        monkeypatch.setattr(staging.ctypes, "CDLL", lambda *_, **__: object())
+        assert not staging._exchange(Path("a"), Path("b"))
+
+
+def swap(one, other):
+    """Exchange two names by way of a third."""
+    spare = one.with_name("spare")
+    one.rename(spare)
+    other.rename(one)
+    spare.rename(other)
+    return True
 
 
 class TestRefusedTargets:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from checkpoint_samples import same_state
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bioconvert.checkpoint import read_checkpoint
@@ -87,6 +87,7 @@ def test_a_prefix_is_what_every_name_has(tmp_path, names, prefix):
         assert [prefix + name for name in found.tensors] == names
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(PREFIXES)), st.sets(st.text("abc.", min_size=1), min_size=1))
 def test_taking_a_prefix_off_is_undone_by_putting_it_on(parts, names):
     """Prefix plus remaining name is the name, and no further prefix is left on all of them."""

@@ -40,15 +40,30 @@ def bioconvert(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def process(tmp_path):
+def script(tmp_path):
+    """Run Python code in a process of its own."""
+
+    def run(*words, env=None):
+        environment = {**os.environ, "COLUMNS": "80", **(env or {})}
+        done = subprocess.run(
+            [sys.executable, *map(str, words)],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        return Ran(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture
+def process(script):
     """Run ``python -m bioconvert`` in a process of its own."""
 
     def run(*words, python=(), env=None):
-        command = [sys.executable, *python, "-m", "bioconvert", *map(str, words)]
-        environment = {**os.environ, "COLUMNS": "80", **(env or {})}
-        done = subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=120
-        )
-        return Ran(done.returncode, done.stdout, done.stderr)
+        return script(*python, "-m", "bioconvert", *words, env=env)
 
     return run

@@ -1,6 +1,8 @@
 """From a checkpoint to a converted folder, and every way it can be refused."""
 
+import os
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -56,6 +58,7 @@ class TestConvert:
         """With --json the summary, the report and the drift are values, and stdout holds nothing else."""
         words = ["convert", checkpoint, "--arch", ARCH, "--rules", "yat", "--out", "out", "--json"]
         document = bioconvert(*words, "--input-shape", SHAPE).document
+        assert (document["rules"], document["architecture"], document["seed"]) == ("yat", ARCH, 0)
         assert document["out"] == "out"
         assert {"count", "was", "becomes", "reason"} == document["summary"][0].keys()
         assert sum(line["count"] for line in document["summary"] if not line["reason"]) == len(
@@ -166,6 +169,7 @@ class TestRefusal:
             pytest.param(["absent.pt", "--out", "out"], "absent.pt: No such file or directory", id="no file"),
             pytest.param(["digits.pt"], "--out DIR", id="no target"),
             pytest.param(["digits.pt", "--out", "digits.pt"], "is a file", id="a file as target"),
+            pytest.param(["digits.pt", "--out", "digits.pt/out"], "digits.pt is a file", id="below a file"),
             pytest.param(["digits.pt", "--out", "out", "--arch-args", "{"], "JSON", id="no JSON"),
             pytest.param(["digits.pt", "--out", "out", "--arch-args", "[]"], "JSON object", id="no object"),
             pytest.param(["digits.pt", "--out", "out", "--input-shape", "1x3"], "1,3,224", id="a shape"),
@@ -179,6 +183,21 @@ class TestRefusal:
         said = refused(2, *words, "--rules", "yat")
         assert text in said.splitlines()[-1]
         assert said.splitlines()[-1].startswith("error: ")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a file system that takes no folders")
+def test_target_that_the_system_refuses(bioconvert, checkpoint):
+    """What the system refuses while writing is 4, with its own words."""
+    ran = bioconvert("convert", checkpoint, "--arch", ARCH, "-r", "yat", "-o", "/proc/bioconvert")
+    assert (ran.code, ran.out) == (4, "")
+    assert "/proc/bioconvert" in ran.err.splitlines()[-1]
+
+
+def test_folder_that_may_not_be_written_to(bioconvert, checkpoint, monkeypatch):
+    """A target where writing isn't allowed is 4 before anything is read."""
+    monkeypatch.setattr("bioconvert.cli.target.os.access", lambda path, mode: mode != os.W_OK)
+    ran = bioconvert("convert", checkpoint, "--arch", ARCH, "-r", "yat", "-o", "out")
+    assert (ran.code, ran.err) == (4, f"error: {checkpoint.parent}: Permission denied\n")
 
 
 class TestPlan:

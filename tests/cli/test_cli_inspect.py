@@ -1,6 +1,7 @@
 """What inspect says of checkpoints of every kind."""
 
 import json
+import os
 
 import pytest
 import torch
@@ -98,6 +99,14 @@ def test_broken_file(bioconvert, tmp_path, content, code, text):
     assert (ran.code, ran.out) == (code, "")
     assert ran.err.startswith("error: model.safetensors: ")
     assert text in ran.err
+
+
+def test_file_that_may_not_be_read(bioconvert, tmp_path, monkeypatch):
+    """A file that the system doesn't let us read is 4, not a mistake of usage."""
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    ran = bioconvert("inspect", _single(tmp_path))
+    assert ran.code == 4
+    assert ran.err.endswith("model.safetensors: Permission denied\n")
 
 
 def test_absent_file(bioconvert):

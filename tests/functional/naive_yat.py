@@ -33,6 +33,10 @@ def naive_conv(x, weight, bias=None, *, stride, padding, dilation, groups, **opt
         patch = x[(slice(None), slice(None), *cut)]
         for group, units in enumerate(torch.arange(weight.shape[0]).chunk(groups)):
             own = patch.chunk(groups, 1)[group].flatten(1)
-            unit_bias = None if bias is None else bias[units]
-            y[(slice(None), units, *place)] = naive_linear(own, weight[units].flatten(1), unit_bias, **options)
+            given = {name: _of_units(option, units) for name, option in {"bias": bias, **options}.items()}
+            y[(slice(None), units, *place)] = naive_linear(own, weight[units].flatten(1), **given)
     return y
+
+
+def _of_units(option, units):
+    return option[units] if isinstance(option, torch.Tensor) and option.numel() > 1 else option

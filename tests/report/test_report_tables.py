@@ -51,7 +51,7 @@ class TestPlan:
         ]
 
     def test_reasons_that_name_the_container_are_alike(self, rendered):
-        """Modules whose reasons differ in their own container's name alone share a row, which names them all."""
+        """Modules whose reasons differ in their container's name alone share a row, which names them all."""
         text = rendered(*plan_tables(Outcomes(UNTRACEABLE)), width=120)
         assert "h.{0..2}.attn.q  replace  the container 'h.{0..2}.attn' can't be traced" in text
 

@@ -25,7 +25,6 @@ class Kind:
         candidates: ``candidates(model) -> (name, args), …`` by which the model may have been built; each is
             verified by the caller. May raise anything.
         vet: ``vet(name)`` raises ``ArchitectureError`` if a file's word alone must not make us call it.
-        class_option: the argument that sets the number of classes.
     """
 
     name: str
@@ -33,4 +32,3 @@ class Kind:
     build: Callable[[str, Args], nn.Module]
     candidates: Callable[[nn.Module], Iterator[Candidate]]
     vet: Callable[[str], None] = lambda name: None  # noqa: ARG005 - most kinds name nothing but models
-    class_option: str = "num_classes"

@@ -22,10 +22,11 @@ def _build(name: str, args: Args) -> nn.Module:
     cls = _class(transformers, name)
     config = dict(args)
     model_type = config.pop("model_type", None)
-    if getattr(cls, "config_class", None) is not None and cls.config_class.model_type == model_type:
-        built = cls.config_class.from_dict(config)
-    elif model_type in transformers.CONFIG_MAPPING:
+    own = getattr(cls, "config_class", None)
+    if model_type in transformers.CONFIG_MAPPING:
         built = transformers.CONFIG_MAPPING[model_type].from_dict(config)
+    elif own is not None and own.model_type == model_type:
+        built = own.from_dict(config)
     else:
         known = transformers.CONFIG_MAPPING.keys()
         raise ArchitectureError(
@@ -82,4 +83,4 @@ def _without_origin(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-TRANSFORMERS = Kind("transformers", "transformers", _build, _candidates, class_option="num_labels")
+TRANSFORMERS = Kind("transformers", "transformers", _build, _candidates)
