@@ -1,22 +1,33 @@
 """Fixtures for every test."""
 
+from importlib.util import find_spec
+
 import pytest
+
+from bioconvert.checkpoint.torchvision_ops import import_torchvision, import_with_torchvision
+
+
+def _needs(name):
+    if find_spec(name) is None:
+        pytest.skip(f"{name} is not installed")
 
 
 @pytest.fixture
 def torchvision():
     """Give torchvision, made importable beside a torch that it wasn't built for."""
-    pytest.importorskip("bioconvert.checkpoint.torchvision_ops").import_torchvision()
-    return pytest.importorskip("torchvision")
+    _needs("torchvision")
+    return import_torchvision()
 
 
 @pytest.fixture
-def timm(torchvision):
+def timm():
     """Give timm."""
-    return pytest.importorskip("timm")
+    _needs("timm")
+    return import_with_torchvision("timm")
 
 
 @pytest.fixture
 def transformers():
     """Give transformers."""
-    return pytest.importorskip("transformers")
+    _needs("transformers")
+    return import_with_torchvision("transformers")

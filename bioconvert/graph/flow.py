@@ -23,6 +23,9 @@ from bioconvert.graph.trace import Trace, Untraceable, set_training, trace
 from bioconvert.graph.tree import ModuleTree, Place
 from bioconvert.ruleset import Link
 
+_SHOWN = 3
+"""Alternatives of a link that a reason names."""
+
 
 class Mismatch(Exception):  # noqa: N818 - ordinary control flow, named for what it says
     """Raised where the data flow isn't what a rule asks for; carries the reason."""
@@ -184,7 +187,8 @@ def follow(call: fx.Node, links: Sequence[Link], container: nn.Module) -> Chain:
 
 
 def _wanted(link: Link) -> str:
-    return "|".join(link.alternatives)
+    shown = link.alternatives[:_SHOWN]
+    return "|".join(shown) + ("|…" if len(link.alternatives) > _SHOWN else "")
 
 
 def _only_user(node: fx.Node, container: nn.Module) -> fx.Node:

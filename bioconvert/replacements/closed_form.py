@@ -25,8 +25,8 @@ from bioconvert.core.errors import Refused
 EPSILON_RATIO = 100.0
 """ε over E‖x‖²; the larger, the less the distance varies and the better the quadratic fits.
 
-On networks trained on scikit-learn's digits, a ratio of 30 cost 4 points of accuracy over two hidden layers and
-22 over four; a ratio of 100 cost 0.9 and 1.6, and one of 300 no less.
+On networks trained on scikit-learn's digits, a ratio of 30 cost 4 points of accuracy over two hidden
+layers and 22 over four; a ratio of 100 cost 0.9 and 1.6, and one of 300 no less.
 """
 RELATIVE_EPSILON = 0.1
 """ε over E‖x‖² of a layer that is not fitted."""
@@ -209,7 +209,7 @@ def squared_norms(layer: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
         return squares.sum(-1)
     window = torch.ones(layer.groups, *layer.weight.shape[1:], dtype=squares.dtype, device=squares.device)
     convolve = layer._conv_forward
-    return convolve(squares, window, None).mean(-layer.weight.dim() + 1)  # type: ignore[operator,no-any-return]
+    return convolve(squares, window, None).mean(-layer.weight.dim() + 1)
 
 
 def weight_of(layer: nn.Module) -> torch.Tensor:

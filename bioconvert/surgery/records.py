@@ -154,9 +154,12 @@ def _misfits(entry: Json, places: Mapping[str, Place]) -> Iterable[str]:
             return
         if step["into"] is not None:
             try:
-                import_class(step["into"])
+                into = import_class(step["into"])
             except ImportError as error:
                 yield f"{path!r}: {error}"
+            else:
+                if not issubclass(into, nn.Module):
+                    yield f"{path!r}: {step['into']} is no module class"
 
 
 def _rewrite_again(place: Place, step: Json) -> None:

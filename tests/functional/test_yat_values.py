@@ -62,7 +62,11 @@ def test_linear_takes_any_number_of_dimensions(shape):
 def test_convolution_is_the_definition_at_every_patch(function, kernel, geometry):
     """Groups, dilation, stride and padding choose the patch whose norm counts."""
     geometry = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, **geometry}
-    x, weight, bias = randn(2, 4, *[9, 8, 7][: len(kernel)]), randn(6, 4 // geometry["groups"], *kernel), randn(6)
+    x, weight, bias = (
+        randn(2, 4, *[9, 8, 7][: len(kernel)]),
+        randn(6, 4 // geometry["groups"], *kernel),
+        randn(6),
+    )
     expected = naive_conv(x, weight, bias, alpha=1.5, **geometry)
     torch.testing.assert_close(function(x, weight, bias, alpha=1.5, **geometry), expected)
 
@@ -130,7 +134,10 @@ def test_spherical_convolution_is_the_linear_one_at_every_patch():
     ("call", "message"),
     [
         (lambda: yat_linear(randn(2, 4), randn(3, 4), bias_mode="in"), "bias_mode must be .* got 'in'"),
-        (lambda: yat_conv2d(randn(1, 2, 5, 5), randn(3, 2, 3, 3), padding="full"), "padding must be .* 'full'"),
+        (
+            lambda: yat_conv2d(randn(1, 2, 5, 5), randn(3, 2, 3, 3), padding="full"),
+            "padding must be .* 'full'",
+        ),
     ],
 )
 def test_unknown_words_are_refused(call, message):

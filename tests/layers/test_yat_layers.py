@@ -196,7 +196,7 @@ class TestEveryLayer:
         assert built(make)(inputs(given)[:0]).shape == (0, *expected[1:])
 
     def test_initialisation_is_deterministic(self, make, given, expected):
-        """The same random state gives the same parameters; alpha starts at 1 and the bias within its bounds."""
+        """The same random state gives the same parameters; alpha is 1 and the bias within its bounds."""
         with torch.random.fork_rng():
             torch.manual_seed(3)
             one = make()
