@@ -18,7 +18,7 @@ def is_transformed() -> bool:
 
 
 def is_batched(grad: torch.Tensor) -> bool:
-    """Say whether a gradient stands for a batch of them, as ``is_grads_batched`` and ``torch.func`` have it."""
+    """Say whether a gradient stands for a batch of them, as with ``is_grads_batched`` or ``torch.func``."""
     return is_transformed() or torch._C._functorch.is_legacy_batchedtensor(grad)
 
 

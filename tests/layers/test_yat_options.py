@@ -1,31 +1,13 @@
-"""The options of Yat layers: bounds, attributes, parameters, and checkpoints that lack them."""
+"""From options to attributes and parameters, and what layers built of these bear."""
 
-import logging
 import math
 
 import pytest
 import torch
-from torch import nn
+from torch import fx, nn
+from torch.utils.checkpoint import checkpoint
 
 from bioconvert.layers import YatConv2d, YatLinear, yat_attributes, yat_parameters
-
-WRONG = [
-    (lambda: YatLinear(0, 3), "sizes must be positive, got 0 → 3"),
-    (lambda: YatConv2d(2, 0, 3), "channels must be positive, got 2 → 0"),
-    (lambda: YatLinear(4, 3, bias_mode="in"), "bias_mode must be .* got 'in'"),
-    (lambda: YatLinear(4, 3, alpha="many"), "alpha must be .* got 'many'"),
-    (lambda: YatLinear(4, 3, epsilon=0.0), r"epsilon must be positive, got 0\.0"),
-    (lambda: YatLinear(4, 3, epsilon=math.nan), "epsilon must be positive, got nan"),
-    (lambda: YatLinear(4, 3, drop_connect=1.0), r"drop_connect must be in \[0, 1\), got 1\.0"),
-    (lambda: YatLinear(4, 3, alpha="none", per_unit=True), "per_unit must come with a learnable alpha"),
-]
-
-
-@pytest.mark.parametrize(("make", "message"), WRONG)
-def test_options_out_of_bounds_are_refused(make, message):
-    """The error says what must hold and what was given."""
-    with pytest.raises(ValueError, match=message):
-        make()
 
 
 @pytest.mark.parametrize(
@@ -80,20 +62,40 @@ def test_the_exponent_is_that_of_the_first_generation():
     torch.testing.assert_close(layer(x), scale * (quotient + layer.bias))
 
 
-def test_a_plain_checkpoint_loads_with_a_notice(caplog):
-    """What the checkpoint lacks keeps its value, and the log says so."""
-    model = nn.Sequential(YatLinear(4, 3, offset=True))
-    nn.init.constant_(model[0].alpha, 1.5)
-    plain = nn.Sequential(nn.Linear(4, 3)).state_dict()
-    with caplog.at_level(logging.INFO, "bioconvert"):
-        model.load_state_dict(plain)
-    assert model[0].alpha.item() == 1.5
-    assert torch.equal(model[0].weight, plain["0.weight"])
-    assert "alpha, offset" in caplog.text
-    assert set(plain) == {"0.weight", "0.bias"}
-
-
 def test_a_checkpoint_without_the_weight_does_not_load():
     """Weight and bias are no additions."""
     with pytest.raises(RuntimeError, match=r'Missing key.*"weight"'):
         YatLinear(4, 3).load_state_dict({"bias": torch.zeros(3)})
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [(YatLinear(4, 3, offset=True), (2, 5, 4)), (YatConv2d(4, 6, 3, padding="same"), (2, 4, 5, 5))],
+    ids=["YatLinear", "YatConv2d"],
+)
+class TestInsideOtherMachinery:
+    def test_a_users_own_trace_keeps_the_function_whole(self, layer, shape):
+        """torch.fx's tracer sees one call, and the traced module computes the same."""
+        x = torch.randn(shape)
+        assert torch.equal(fx.symbolic_trace(layer)(x), layer(x))
+
+    def test_checkpointing_gives_the_same_gradient(self, layer, shape):
+        """Recomputation in backward changes nothing."""
+        x = torch.randn(shape, requires_grad=True)
+        found = torch.autograd.grad(checkpoint(layer, x, use_reentrant=False).sum(), x)[0]
+        assert torch.equal(found, torch.autograd.grad(layer(x).sum(), x)[0])
+
+
+def test_conv1d_of_transformers_is_a_linear_with_its_weight_transposed(transformers):
+    """A Conv1D whose class changes computes what YatLinear computes of the transposed weight."""
+    from transformers.pytorch_utils import Conv1D
+
+    from bioconvert.layers.yat_conv1d import YatConv1D
+
+    linear, layer = YatLinear(5, 3), Conv1D(3, 5)
+    layer.weight.data, layer.bias.data = linear.weight.data.t().clone(), linear.bias.data
+    layer.__class__ = YatConv1D
+    vars(layer).update({k: v for k, v in vars(linear).items() if k not in vars(layer)})
+    layer.alpha = linear.alpha
+    x = torch.randn(2, 4, 5)
+    torch.testing.assert_close(layer(x), linear(x))
