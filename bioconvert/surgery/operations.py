@@ -82,6 +82,11 @@ def kind_of(action: Action) -> str:
     return "replace" if isinstance(action, Replace) else "wrap"
 
 
+def rank_of(operation: Operation) -> int:
+    """Rank the operations on one module: what wraps a layer comes after what makes it."""
+    return {"replace": 0, "wrap": 2}.get(operation.action, 1)
+
+
 def make_operation(
     path: str, module: nn.Module, rule: Rule, action: Action, kind: str, look: Look, *, has_data: bool
 ) -> Operation:
@@ -121,6 +126,8 @@ def _entry(module: nn.Module, action: Action) -> tuple[str, Entry]:
 
 def _refuse_repetition(module: nn.Module, kind: str, name: str) -> None:
     for step in steps_of(module):
+        if kind == "replace" and step.action == "wrap":
+            raise Refused(f"it is wrapped by rule {step.rule!r}: revert that, and let one call do both")
         if step.action == kind:
             same = step.name == name
             raise Refused(

@@ -16,7 +16,7 @@ from bioconvert.core.results import Applied, Outcome, Outcomes, Skipped
 from bioconvert.ruleset import Candidate, Rule, RuleSet, no_match, resolve_rules, select
 from bioconvert.surgery.apply import Job, carry_out_job
 from bioconvert.surgery.look import Look, unwrapped
-from bioconvert.surgery.operations import Action, Operation, actions_of, kind_of, make_operation
+from bioconvert.surgery.operations import Action, Operation, actions_of, kind_of, make_operation, rank_of
 from bioconvert.surgery.samples import Inputs, checked_inputs
 
 Rules = str | Path | Mapping[str, Any] | RuleSet | Sequence[Any]
@@ -86,7 +86,7 @@ def make_plan(
     )
     planner = _Planner(rule_set, look, has_data=calibration is not None or example_inputs is not None)
     planner.select()
-    operations = tuple(planner.operations.values())
+    operations = tuple(sorted(planner.operations.values(), key=rank_of))
     job = Job(look, rule_set, operations, batches, optimizer, seed)
     return Plan(job, planner.outcomes(), _warnings(operations))
 

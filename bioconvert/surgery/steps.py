@@ -73,7 +73,8 @@ def steps_of(module: nn.Module) -> list[Step]:
 
 def conflicts(module: nn.Module, change: Change) -> list[str]:
     """Name what a change would add and the module has already."""
-    taken = [name for name in change.attributes if name in vars(module)]
+    own = vars(module)
+    taken = [name for name in (*change.attributes, *change.adds) if name in own or name in module._modules]
     return taken + [name for name in change.adds if _tensor(module, name) is not None]
 
 
