@@ -55,10 +55,12 @@ class InputNorm:
     r"""Finds :math:`\varepsilon = \rho\,E\lVert x \rVert^2`, and nothing else.
 
     Args:
+        fallback: :math:`\varepsilon` where the inputs are all zero.
         ratio: :math:`\rho`.
     """
 
-    def __init__(self, ratio: float = RELATIVE_EPSILON):
+    def __init__(self, fallback: float, ratio: float = RELATIVE_EPSILON):
+        self.fallback = fallback
         self.ratio = ratio
         self.moments = _Moments()
 
@@ -79,20 +81,22 @@ class InputNorm:
 
     def _epsilon(self, layer: nn.Module) -> torch.Tensor:
         mean = self.moments.input_norm / max(self.moments.patches, 1)
-        if not (math.isfinite(mean) and mean > 0):
+        if not math.isfinite(mean):
             raise Refused(f"the mean squared norm of its inputs on the sample data is {mean:g}")
-        return weight_of(layer).new_full((1,), self.ratio * mean)
+        # Inputs that are all zero, as behind a gate that is still closed, say nothing about their size.
+        return weight_of(layer).new_full((1,), self.ratio * mean or self.fallback)
 
 
 class ClosedForm(InputNorm):
-    """Finds α, the bias, ε and the offset of each unit from the moments of the layer's old outputs.
+    r"""Finds α, the bias, ε and the offset of each unit from the moments of the layer's old outputs.
 
     Args:
         site: tells the activation that is imitated, and the normalisation in between.
+        fallback: :math:`\varepsilon` where the inputs are all zero.
     """
 
-    def __init__(self, site: Site):
-        super().__init__(EPSILON_RATIO)
+    def __init__(self, site: Site, fallback: float):
+        super().__init__(fallback, EPSILON_RATIO)
         self.site = site
 
     def observe(self, layer: nn.Module, inputs: torch.Tensor, outputs: torch.Tensor) -> None:

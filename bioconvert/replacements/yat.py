@@ -179,7 +179,7 @@ def _fit(site: Site, *, closed_form: bool) -> Callable[[], Fit]:
         # Imported here, so that rule files are checked without torch.
         from bioconvert.replacements.closed_form import ClosedForm, InputNorm
 
-        return ClosedForm(site) if closed_form else InputNorm()
+        return ClosedForm(site, DEFAULT_EPSILON) if closed_form else InputNorm(DEFAULT_EPSILON)
 
     return make
 

@@ -212,6 +212,14 @@ def test_epsilon_is_relative_to_the_inputs():
     assert bc.convert(nn.Sequential(nn.Linear(8, 4)), rules)[0].epsilon == 1e-5
 
 
+def test_inputs_that_are_all_zero_say_nothing():
+    """Behind a gate that is still closed, a layer keeps the epsilon that it has without data."""
+    rule = {"match": {"path": "0"}, "replace": {"with": "YatLinear", "init": "keep"}}
+    model = nn.Sequential(nn.Linear(8, 4))
+    bc.convert(model, {"version": 1, "rules": [rule]}, example_inputs=(torch.zeros(3, 8),))
+    assert model[0].epsilon.item() == pytest.approx(1e-5)
+
+
 def test_revert_brings_the_bias_back():
     """The fit overwrites the bias; revert gives its old values back, and takes a new one away."""
     for bias in (True, False):
