@@ -72,6 +72,11 @@ class TargetError(BioconvertError, OSError):
     """The place to write to can't be used: it isn't empty, isn't writable, or is full."""
 
 
+def first_line(error: BaseException) -> str:
+    """Give the first line of an error's text, or its type where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 class Refused(Exception):  # noqa: N818 - ordinary control flow, named for what it says
     """Raised by a builder that won't touch a module; the plan turns it into ``Skipped``."""
 

@@ -14,6 +14,8 @@ from typing import Any
 
 from torch import fx, nn
 
+from bioconvert.core.errors import first_line
+
 PLAIN = (bool, int, float, str, bytes, type(None))
 """What can be compared with a guard; anything else an argument may be is data."""
 
@@ -128,8 +130,7 @@ def set_training(module: nn.Module, mode: bool) -> None:
 
 
 def _reason(error: Exception) -> str:
-    text = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return f"torch.fx can't trace its forward ({text})"
+    return f"torch.fx can't trace its forward ({first_line(error)})"
 
 
 _TABLES = ("_parameters", "_buffers", "_modules")

@@ -11,20 +11,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from bioconvert.functional.yat_formula import Coefficient
+from bioconvert.layers.yat_options import yat_attributes
 
 _log = logging.getLogger("bioconvert")
 _EXTRA = ("alpha", "offset", "raw_epsilon", "epsilon")
-_DEFAULTS = {
-    "bias_mode": "pre",
-    "alpha_mode": "learnable",
-    "per_unit": False,
-    "epsilon": 1e-5,
-    "learnable_epsilon": False,
-    "spherical": False,
-    "weight_normalized": False,
-    "drop_connect": 0.0,
-    "floor": 0.0,
-}
+_DEFAULTS = yat_attributes()
 
 
 class YatLayer(nn.Module):

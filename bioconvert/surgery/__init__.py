@@ -6,7 +6,6 @@ from bioconvert.surgery.records import (
     added_tensors,
     describe,
     kept_originals,
-    original_classes,
     replay,
     restore_originals,
 )
@@ -23,7 +22,6 @@ __all__ = [
     "drift",
     "kept_originals",
     "make_plan",
-    "original_classes",
     "replay",
     "restore_originals",
     "revert",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -149,7 +149,7 @@ class _Attempt:
             rewrite(container, edits, rule=rule)
             self.dropped.append(container)
 
-    def _undo_all(self, undone: Sequence[nn.Module]) -> None:
+    def _undo_all(self, undone: Collection[nn.Module]) -> None:
         """Undo the drops, and everything that was done to some modules."""
         while self.dropped:
             undo(self.dropped.pop())
@@ -167,7 +167,7 @@ class _Attempt:
         found = unproven(self.job.look.model, inputs, [o.module for o in replaced])
         if found:
             others = [o for o in self.operations if o.module in found and o.action != "replace"]
-            self._undo_all(list(found))
+            self._undo_all(found.keys())
             self.convert(others)
         return {(o.path, o.action): found[o.module] for o in replaced if o.module in found}
 
@@ -181,7 +181,7 @@ class _Attempt:
             vars(self.job.look.model).setdefault(RECORD, []).append(entry)
 
     def roll_back(self) -> None:
-        self._undo_all([operation.module for operation in self.operations])
+        self._undo_all({operation.module for operation in self.operations})
         if self.groups is not None:
             self.groups.restore()
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,7 +14,16 @@ from bioconvert.graph.activations import default_function
 from bioconvert.graph.tree import ModuleTree
 from bioconvert.surgery.look import unwrapped
 from bioconvert.surgery.revert import as_original
-from bioconvert.surgery.samples import Inputs, checked_inputs, in_mode, preserved, run, tensors_in
+from bioconvert.surgery.samples import (
+    Inputs,
+    blamed,
+    checked_inputs,
+    hooked,
+    in_mode,
+    preserved,
+    run,
+    tensors_in,
+)
 from bioconvert.surgery.steps import Step, steps_of
 
 
@@ -133,23 +141,10 @@ def _outputs(
 
         return called
 
-    with _hooks((point.module, note(path, point)) for path, point in points.items()):
-        try:
-            output = run(model, inputs)
-        except Exception as error:
-            text = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise OptionError(f"the model fails on example_inputs: {text}") from error
+    hooks = hooked(p.module.register_forward_hook(note(path, p)) for path, p in points.items())
+    with hooks, blamed("the model fails on example_inputs"):
+        output = run(model, inputs)
     return {path: _flat(tensors) for path, tensors in seen.items()}, output
-
-
-@contextmanager
-def _hooks(wanted: Iterator[tuple[nn.Module, Callable[..., None]]]) -> Iterator[None]:
-    handles = [module.register_forward_hook(hook) for module, hook in wanted]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _flat(tensors: list[torch.Tensor]) -> torch.Tensor:

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from bioconvert.core.change import Fit
-from bioconvert.core.errors import OptionError, Refused
+from bioconvert.core.errors import Refused
 from bioconvert.surgery.prove import NEVER_RAN
-from bioconvert.surgery.samples import Inputs, in_mode, preserved, run
+from bioconvert.surgery.samples import Inputs, blamed, hooked, in_mode, preserved, run
 
 Values = Mapping[str, torch.Tensor]
 
@@ -36,17 +36,15 @@ def _observe(model: nn.Module, fits: Mapping[nn.Module, Fit], batches: Iterable[
         given = args[0] if args else next(iter(kwargs.values()))
         fits[layer].observe(layer, given, output)
 
-    with preserved(model), in_mode(model, training=False), torch.no_grad():
-        hooks = [layer.register_forward_hook(called, with_kwargs=True) for layer in fits]
-        try:
-            for batch in batches:
-                run(model, batch)
-        except Exception as error:
-            text = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise OptionError(f"the model fails on a batch of sample data: {text}") from error
-        finally:
-            for hook in hooks:
-                hook.remove()
+    with (
+        preserved(model),
+        in_mode(model, training=False),
+        torch.no_grad(),
+        hooked(layer.register_forward_hook(called, with_kwargs=True) for layer in fits),
+        blamed("the model fails on a batch of sample data"),
+    ):
+        for batch in batches:
+            run(model, batch)
     return ran
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bioconvert.surgery.samples import Inputs, in_mode, preserved, run, tensors_in
+from bioconvert.surgery.samples import Inputs, hooked, in_mode, preserved, run, tensors_in
 
 NEVER_RAN = "it never ran on the sample inputs: the model uses its weight some other way, or not at all"
 NO_GRADIENT = "its parameters got no gradient on the sample inputs: the model's output doesn't depend on them"
@@ -36,14 +36,9 @@ def _unused(
         ran.add(layer)
 
     with preserved(model), in_mode(model, training=training), _all_require_grad(layers):
-        hooks = [layer.register_forward_hook(called) for layer in layers]
-        try:
-            with torch.enable_grad():
-                outputs = run(model, inputs)
-            reached = _reached(outputs, layers)
-        finally:
-            for hook in hooks:
-                hook.remove()
+        with hooked(layer.register_forward_hook(called) for layer in layers), torch.enable_grad():
+            outputs = run(model, inputs)
+        reached = _reached(outputs, layers)
     reasons = {layer: NO_GRADIENT for layer in layers if layer not in reached}
     return reasons | {layer: NEVER_RAN for layer in layers if layer not in ran}
 

@@ -93,11 +93,6 @@ def restore_originals(model: nn.Module, originals: Mapping[str, torch.Tensor]) -
                 step.kept[name] = originals[_join(place.name, name)]
 
 
-def original_classes(model: nn.Module) -> dict[str, type[nn.Module]]:
-    """Give the class that every module of a model had before conversion, by name."""
-    return {place.name: original_class(place.module) for place in ModuleTree(unwrapped(model)).places}
-
-
 def _converted(model: nn.Module) -> Iterator[Place]:
     return (place for place in ModuleTree(model).modules() if steps_of(place.module))
 

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import nn
 from torch.utils import _pytree as pytree
+from torch.utils.hooks import RemovableHandle
 
-from bioconvert.core.errors import OptionError
+from bioconvert.core.errors import OptionError, first_line
 from bioconvert.graph.trace import set_training
 
 Inputs = torch.Tensor | tuple[Any, ...] | list[Any] | Mapping[str, Any]
@@ -25,6 +26,26 @@ def run(model: nn.Module, inputs: Inputs) -> Any:
     if isinstance(inputs, (tuple, list)):
         return model(*inputs)
     return model(inputs)
+
+
+@contextmanager
+def blamed(failure: str) -> Iterator[None]:
+    """Turn whatever fails into an ``OptionError`` whose text begins with ``failure``."""
+    try:
+        yield
+    except Exception as error:
+        raise OptionError(f"{failure}: {first_line(error)}") from error
+
+
+@contextmanager
+def hooked(handles: Iterable[RemovableHandle]) -> Iterator[None]:
+    """Remove hooks afterwards."""
+    registered = list(handles)
+    try:
+        yield
+    finally:
+        for handle in registered:
+            handle.remove()
 
 
 def checked_inputs(inputs: object) -> Inputs | None:
@@ -114,14 +135,12 @@ def execution_order(model: nn.Module, inputs: Inputs) -> list[nn.Module]:
     def called(module: nn.Module, *_: Any) -> None:
         order.setdefault(module)
 
-    with preserved(model), in_mode(model, training=False), torch.no_grad():
-        hooks = [module.register_forward_pre_hook(called) for module in model.modules()]
-        try:
-            run(model, inputs)
-        except Exception as error:
-            text = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise OptionError(f"the model itself fails on example_inputs: {text}") from error
-        finally:
-            for hook in hooks:
-                hook.remove()
+    with (
+        preserved(model),
+        in_mode(model, training=False),
+        torch.no_grad(),
+        hooked(module.register_forward_pre_hook(called) for module in model.modules()),
+        blamed("the model itself fails on example_inputs"),
+    ):
+        run(model, inputs)
     return list(order)
