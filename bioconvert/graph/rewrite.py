@@ -14,59 +14,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import fx, nn
+from torch import nn
 
 from bioconvert.graph.classes import Recipe, made_class
-from bioconvert.graph.flow import Mismatch, calls, follow, trace_variants
-from bioconvert.graph.trace import PLAIN, Trace, Untraceable, trace
-from bioconvert.ruleset import Link
+from bioconvert.graph.edits import Edit
+from bioconvert.graph.flow import trace_variants
+from bioconvert.graph.trace import PLAIN, Trace, trace
 
 _numbers = itertools.count(1)
-
-
-@dataclass(frozen=True, slots=True)
-class Drop:
-    """Leave out the activations that follow a layer.
-
-    Args:
-        layer: names of the children that lead from the container to the layer.
-        links: the pattern that the activations are found by.
-    """
-
-    layer: tuple[str, ...]
-    links: tuple[Link, ...]
-
-    def apply(self, graph: fx.Graph, container: nn.Module) -> None:
-        """Edit a graph of the container's forward.
-
-        Raises:
-            Untraceable: the pattern isn't there.
-        """
-        layer = _descendant(container, self.layer)
-        for call in calls(graph, container, layer):
-            try:
-                chain = follow(call, self.links, container)
-            except Mismatch as reason:
-                raise Untraceable(f"{'.'.join(self.layer)!r}: {reason}") from reason
-            for node in chain.dropped:
-                node.replace_all_uses_with(_input_of(node))
-                graph.erase_node(node)
-
-
-def _descendant(container: nn.Module, path: tuple[str, ...]) -> nn.Module:
-    for name in path:
-        child = container._modules[name]
-        if child is None:
-            raise Untraceable(f"there is no layer {'.'.join(path)!r}")
-        container = child
-    return container
-
-
-def _input_of(node: fx.Node) -> fx.Node:
-    given = node.args[0] if node.args else node.kwargs["input"]
-    if not isinstance(given, fx.Node):
-        raise Untraceable(f"{node.name} has no traced input")
-    return given
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +58,7 @@ class Rewrite:
     """
 
     base: type[nn.Module]
-    edits: tuple[Drop, ...]
+    edits: tuple[Edit, ...]
     _variants: list[_Variant] = field(default_factory=list)
 
     def prepare(self, container: nn.Module) -> None:
@@ -113,7 +68,7 @@ class Rewrite:
             Untraceable: the container can't be traced, or an edit finds nothing to edit.
         """
         with_base = _as(container, self.base, lambda: trace_variants(container))
-        self._variants = [self._generate(container, traced) for traced in with_base]
+        self._variants = [self._generate(container, traced, strict=True) for traced in with_base]
 
     def __call__(self, container: nn.Module, arguments: Mapping[str, Any]) -> Any:
         """Run the forward that is true for the container's flags and these arguments."""
@@ -125,13 +80,13 @@ class Rewrite:
     def _specialise(self, container: nn.Module, arguments: Mapping[str, Any]) -> _Variant:
         fixed = {name: value for name, value in arguments.items() if isinstance(value, PLAIN)}
         traced = _as(container, self.base, lambda: trace(container, fixed))
-        variant = self._generate(container, traced)
+        variant = self._generate(container, traced, strict=False)
         self._variants.append(variant)
         return variant
 
-    def _generate(self, container: nn.Module, traced: Trace) -> _Variant:
+    def _generate(self, container: nn.Module, traced: Trace, *, strict: bool) -> _Variant:
         for edit in self.edits:
-            edit.apply(traced.graph, container)
+            edit.apply(traced.graph, container, strict=strict)
         traced.graph.lint()
         code = traced.graph.python_code("self")
         filename = f"<rewritten forward {next(_numbers)} of {self.base.__name__}>"
@@ -152,7 +107,7 @@ def _as(container: nn.Module, cls: type[nn.Module], do: Callable[[], Any]) -> An
         object.__setattr__(container, "__class__", own)
 
 
-def rewritten_class(base: type[nn.Module], edits: tuple[Drop, ...]) -> type[nn.Module]:
+def rewritten_class(base: type[nn.Module], edits: tuple[Edit, ...]) -> type[nn.Module]:
     """Make a class for one container: ``base`` with its forward rewritten; name and signature are kept."""
     rewrite = Rewrite(base, edits)
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from torch import fx, nn
 
 from bioconvert.core.change import Change
+from bioconvert.graph.edits import Drop
 from bioconvert.graph.flow import Following, Graphs, called_module, calls
-from bioconvert.graph.rewrite import Drop
 from bioconvert.graph.tree import ModuleTree, Place
 from bioconvert.layers.dropped import Dropped
 from bioconvert.ruleset import Link

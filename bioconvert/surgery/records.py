@@ -12,7 +12,7 @@ from torch import nn
 from bioconvert.core.classes import import_class, qualified_name
 from bioconvert.core.errors import ConversionError
 from bioconvert.graph.classes import compose, original_class
-from bioconvert.graph.rewrite import Drop
+from bioconvert.graph.edits import Drop
 from bioconvert.graph.trace import Untraceable
 from bioconvert.graph.tree import ModuleTree, Place
 from bioconvert.ruleset import Link

@@ -16,7 +16,8 @@ from torch import nn
 from bioconvert.core.change import Change, TensorRecipe
 from bioconvert.core.random import Stream
 from bioconvert.graph.classes import STEPS, compose
-from bioconvert.graph.rewrite import Drop, rewrite_of, rewritten_class
+from bioconvert.graph.edits import Edit
+from bioconvert.graph.rewrite import rewrite_of, rewritten_class
 
 NO_STREAM = Stream(0, "")
 
@@ -61,7 +62,7 @@ class Step:
     added: tuple[str, ...] = ()
     filled: tuple[str, ...] = ()
     kept: dict[str, torch.Tensor] = field(default_factory=dict)
-    edits: tuple[Drop, ...] = ()
+    edits: tuple[Edit, ...] = ()
     dropping: Dropping | None = None
 
 
@@ -120,7 +121,7 @@ def carry_out(
     return step
 
 
-def rewrite(container: nn.Module, edits: Iterable[Drop], *, rule: str) -> Step:
+def rewrite(container: nn.Module, edits: Iterable[Edit], *, rule: str) -> Step:
     """Give a container a forward of its own with some calls left out.
 
     Raises:
