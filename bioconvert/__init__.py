@@ -17,7 +17,7 @@ from bioconvert.version import __version__
 if TYPE_CHECKING:
     from bioconvert import functional as functional
     from bioconvert import layers as layers
-    from bioconvert.api import convert, drift, load, plan, revert, save
+    from bioconvert.api import convert, drift, finalize, load, morph_step, plan, revert, save
     from bioconvert.core.errors import BioconvertError, ConversionError, RuleError
     from bioconvert.ruleset import RuleSet
 
@@ -29,9 +29,11 @@ __all__ = [
     "__version__",
     "convert",
     "drift",
+    "finalize",
     "functional",
     "layers",
     "load",
+    "morph_step",
     "plan",
     "revert",
     "save",
@@ -39,11 +41,12 @@ __all__ = [
 
 logging.getLogger("bioconvert").addHandler(logging.NullHandler())
 
+_FUNCTIONS = ("convert", "drift", "finalize", "load", "morph_step", "plan", "revert", "save")
 _PACKAGES = ("functional", "layers")
 _export = lazy_exports(
     __name__,
     {
-        **dict.fromkeys(("convert", "drift", "load", "plan", "revert", "save"), "bioconvert.api"),
+        **dict.fromkeys(_FUNCTIONS, "bioconvert.api"),
         **dict.fromkeys(("BioconvertError", "ConversionError", "RuleError"), "bioconvert.core.errors"),
         "RuleSet": "bioconvert.ruleset",
     },

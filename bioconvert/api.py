@@ -10,11 +10,11 @@ from torch import nn
 
 from bioconvert.checkpoint import load_model as load
 from bioconvert.checkpoint import save_model as save
-from bioconvert.surgery import Drift, Plan, Report, drift, make_plan, revert
+from bioconvert.surgery import Drift, Plan, Report, drift, finalize, make_plan, morph_step, revert
 from bioconvert.surgery.plan import Rules
 from bioconvert.surgery.samples import Inputs
 
-__all__ = ["Drift", "Plan", "Report", "convert", "drift", "load", "plan", "revert", "save"]
+__all__ = ["Drift", "Plan", "Report", "convert", "drift", "finalize", "load", "morph_step", "plan", "revert", "save"]
 
 Model = TypeVar("Model", bound=nn.Module)
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Old = Mapping[str, "torch.Tensor"]
 Make = Callable[[Old, "Stream"], "torch.Tensor"]
+NormBecomes = Literal["keep", "fold", "drop"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +106,15 @@ class Site:
             kind follows or the graph is not known.
         activation_dropped: whether that activation goes when the module is replaced.
         norm: the normalisation module between the module and that activation, if there is one.
+        norm_becomes: whether that normalisation stays, goes into the weights, or goes.
         has_data: whether sample data will pass through the module, so that ``fit`` can be used.
+        parameter: name of the module's parameter that the rule selected; empty where it selected the module.
     """
 
     path: str
     activation: Activation | None = None
     activation_dropped: bool = False
     norm: nn.Module | None = None
+    norm_becomes: NormBecomes = "keep"
     has_data: bool = False
+    parameter: str = ""

@@ -102,6 +102,7 @@ replacements = Registry("replacement")
 mechanisms = Registry("mechanism")
 nodes = Registry("node")
 _layers: set[type] = set()
+_owners: dict[str, type] = {}
 
 
 def replacement(name: str, *, of: str | tuple[str, ...]) -> Callable[[_Function], _Function]:
@@ -135,6 +136,35 @@ def layer(cls: _Class) -> _Class:
 def is_layer(cls: type) -> bool:
     """Say whether a class is, or inherits from, a registered layer."""
     return any(ancestor in _layers for ancestor in cls.__mro__)
+
+
+def owner(of: str) -> Callable[[_Class], _Class]:
+    """Register the class by which a module calls the children whose weights it would read otherwise.
+
+    Args:
+        of: public dotted name of the class that reads them, such as ``"torch.nn.MultiheadAttention"``.
+    """
+
+    def register(cls: _Class) -> _Class:
+        if of in _owners:
+            raise ValueError(f"an owner is registered for {of} already: {_owners[of].__name__}")
+        _owners[of] = cls
+        return cls
+
+    return register
+
+
+def owner_for(cls: type) -> type | None:
+    """Give the class by which a ``cls`` module calls its children, or ``None``.
+
+    That is the one registered for the nearest ancestor, unless ``cls`` has a ``forward`` of its own.
+    """
+    by_class = {loaded_class(of): registered for of, registered in _owners.items()}
+    for ancestor in cls.__mro__:
+        if ancestor in by_class:
+            same = getattr(cls, "forward", None) is getattr(ancestor, "forward", None)
+            return by_class[ancestor] if same else None
+    return None
 
 
 @lru_cache(maxsize=1)

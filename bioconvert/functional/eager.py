@@ -17,6 +17,11 @@ def is_transformed() -> bool:
     return torch._C._are_functorch_transforms_active()
 
 
+def is_recorded() -> bool:
+    """Say whether operations are being compiled, exported or traced, so that values can't be looked at."""
+    return torch.compiler.is_compiling() or torch._C._is_tracing() or _get_current_dispatch_mode() is not None
+
+
 def is_batched(grad: torch.Tensor) -> bool:
     """Say whether a gradient stands for a batch of them, as with ``is_grads_batched`` or ``torch.func``."""
     return is_transformed() or torch._C._functorch.is_legacy_batchedtensor(grad)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import functools
+import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -37,6 +38,9 @@ FUNCTIONS: Mapping[str, tuple[Callable[..., Any], ...]] = {
 }
 """Functions that do what the module class of that name does."""
 
+NORMS: tuple[str, ...] = ("BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "LayerNorm", "GroupNorm")
+"""Names among them that normalise."""
+
 METHODS: Mapping[str, tuple[str, ...]] = {
     "ReLU": ("relu", "relu_"),
     "Sigmoid": ("sigmoid", "sigmoid_"),
@@ -45,7 +49,7 @@ METHODS: Mapping[str, tuple[str, ...]] = {
 """Tensor methods that do what the module class of that name does."""
 
 ACTIVATIONS: frozenset[str] = frozenset(
-    name for name in FUNCTIONS if "Norm" not in name and name != "Dropout"
+    name for name in FUNCTIONS if name not in NORMS and name != "Dropout"
 ) | {
     # The classes that transformers uses for its own activations.
     "GELUActivation",
@@ -65,21 +69,41 @@ def module_activation(module: torch.nn.Module, name: str) -> Activation:
     return Activation(name, module)
 
 
+@dataclass(frozen=True, slots=True)
+class FunctionCall:
+    """A function that is called with fixed arguments; unlike a lambda it can be copied and kept on disk.
+
+    Args:
+        name: the activation's class name, which stands for the function.
+        arguments: its arguments but for the first one.
+    """
+
+    name: str
+    arguments: tuple[tuple[str, Any], ...] = ()
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """Apply the function."""
+        result: torch.Tensor = FUNCTIONS[self.name][0](x, **dict(self.arguments))
+        return result
+
+
 def function_activation(
     function: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Activation | None:
     """Describe an activation that the model calls as a function; ``None`` if its arguments are computed."""
-    fixed = {key: value for key, value in kwargs.items() if key not in ("input", "inplace")}
-    if any(isinstance(value, torch.fx.Node) for value in (*args[1:], *fixed.values())):
-        return None
+    given = dict(kwargs)
     if args[1:]:
-        return Activation(name, lambda x: function(x, *args[1:], **fixed))
-    return Activation(name, functools.partial(function, **fixed))
+        names = list(inspect.signature(function).parameters)[1:]
+        given |= dict(zip(names, args[1:], strict=False))
+    fixed = {key: value for key, value in given.items() if key not in ("input", "inplace")}
+    if any(isinstance(value, torch.fx.Node) for value in fixed.values()):
+        return None
+    return Activation(name, FunctionCall(name, tuple(fixed.items())))
 
 
-def method_activation(method: str, name: str) -> Activation:
+def method_activation(name: str) -> Activation:
     """Describe an activation that the model calls as a method of the tensor."""
-    return Activation(name, lambda x: getattr(torch.Tensor, method)(x))
+    return Activation(name, FunctionCall(name))
 
 
 def default_function(name: str) -> Callable[[torch.Tensor], torch.Tensor] | None:

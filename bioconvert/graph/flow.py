@@ -1,51 +1,125 @@
-"""Following a layer's output through the traced graph of the container that calls it."""
+"""Following a layer's output through the graphs of a model's containers, across their borders."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from torch import fx, nn
 
 from bioconvert.core.change import Activation
-from bioconvert.core.classes import qualified_name
-from bioconvert.core.families import FAMILIES, family_root
-from bioconvert.graph.activations import (
-    ACTIVATIONS,
-    FUNCTIONS,
-    METHODS,
-    function_activation,
-    method_activation,
-    module_activation,
+from bioconvert.graph.arguments import forward_signature
+from bioconvert.graph.nodes import (
+    activation_of,
+    called_module,
+    element_users,
+    is_norm,
+    norm_module,
 )
-from bioconvert.graph.classes import original_class
 from bioconvert.graph.trace import Trace, Untraceable, set_training, trace
 from bioconvert.graph.tree import ModuleTree, Place
-from bioconvert.ruleset import Link
+from bioconvert.graph.walk import Entry, Links, Mismatch, Walk, all_optional, walk
 
-_SHOWN = 3
-"""Alternatives of a link that a reason names."""
-
-
-class Mismatch(Exception):  # noqa: N818 - ordinary control flow, named for what it says
-    """Raised where the data flow isn't what a rule asks for; carries the reason."""
+_MOST_CONTAINERS = 16
+"""Through which a value is followed: real models need three or four."""
 
 
-@dataclass(frozen=True, slots=True)
-class Chain:
-    """What follows one call of a layer.
+@dataclass(frozen=True, slots=True, eq=False)
+class Segment:
+    """The part of a chain that lies in one container.
 
     Args:
-        nodes: the nodes that matched, in the order of the data flow.
-        norm: the normalisation module among them.
-        activation: the activation among them.
-        dropped: the nodes of ``nodes`` that are activations.
+        place: the container.
+        entry: where the value comes into it.
+        links: what the pattern asked for from there on.
+        walk: what was met.
     """
 
-    nodes: tuple[fx.Node, ...]
-    norm: nn.Module | None
-    activation: Activation | None
-    dropped: tuple[fx.Node, ...]
+    place: Place
+    entry: Entry
+    links: Links
+    walk: Walk
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hit:
+    """One thing that a pattern asked for.
+
+    Args:
+        segment: the part of the chain that it lies in.
+        node: its node in the container's graph.
+    """
+
+    segment: Segment
+    node: fx.Node
+
+    @property
+    def container(self) -> nn.Module:
+        """The container whose graph the node is in."""
+        return self.segment.place.module
+
+    @property
+    def module(self) -> nn.Module | None:
+        """The module that the node calls, if it calls one."""
+        return called_module(self.node, self.container)
+
+    @property
+    def activation(self) -> Activation | None:
+        """The activation that it is, if what it does is known."""
+        found = activation_of(self.node, self.container)
+        return found[1] if found is not None else None
+
+    @property
+    def is_activation(self) -> bool:
+        """Whether it is an activation."""
+        return activation_of(self.node, self.container) is not None
+
+    @property
+    def is_norm(self) -> bool:
+        """Whether it normalises."""
+        return is_norm(self.node, self.container)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chain:
+    """What follows one call of a layer, in one variant of each graph on the way."""
+
+    segments: tuple[Segment, ...]
+
+    @property
+    def hits(self) -> tuple[Hit, ...]:
+        """What the pattern asked for, in the order of the data flow."""
+        return tuple(Hit(segment, node) for segment in self.segments for node in segment.walk.hits)
+
+    @property
+    def activations(self) -> tuple[Hit, ...]:
+        """The activations among the hits."""
+        return tuple(hit for hit in self.hits if hit.is_activation)
+
+    @property
+    def norms(self) -> tuple[Hit, ...]:
+        """The normalisations among the hits."""
+        return tuple(hit for hit in self.hits if hit.is_norm and not hit.is_activation)
+
+    @property
+    def norm(self) -> nn.Module | None:
+        """The module of the only normalisation, if it is known."""
+        found = {norm_module(hit.node, hit.container) for hit in self.norms}
+        return found.pop() if len(found) == 1 else None
+
+    @property
+    def activation_name(self) -> str | None:
+        """The class name of the last activation."""
+        found = [activation_of(hit.node, hit.container) for hit in self.activations]
+        return found[-1][0] if found and found[-1] is not None else None
+
+    @property
+    def activation(self) -> Activation | None:
+        """The only activation, if what it does is known, also to what stands before it."""
+        hits = self.activations
+        if len(hits) != 1 or (self.norms and self.norm is None):
+            return None
+        return hits[0].activation
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +127,9 @@ class Following:
     """What follows a layer, over all its calls.
 
     Args:
-        containers: the containers that call it.
         chains: what follows each call, in every variant of each container's graph.
     """
 
-    containers: tuple[Place, ...]
     chains: tuple[Chain, ...]
 
 
@@ -67,6 +139,7 @@ class Graphs:
 
     tree: ModuleTree
     _traces: dict[int, tuple[Trace, ...] | Untraceable] = field(default_factory=dict)
+    _calls: dict[int, dict[int, list[fx.Node]]] = field(default_factory=dict)
 
     def variants(self, container: nn.Module) -> tuple[Trace, ...]:
         """Give a container's traces: as it is, and in training and evaluation where these differ.
@@ -84,6 +157,32 @@ class Graphs:
             raise found
         return found
 
+    @property
+    def untraceable(self) -> dict[str, str]:
+        """The containers that were asked for and can't be traced, each with the reason."""
+        names = {id(place.module): place.name for place in self.tree.modules()}
+        return {
+            names[key]: str(found) for key, found in self._traces.items() if isinstance(found, Untraceable)
+        }
+
+    def calls(self, variant: Trace, container: nn.Module, module: nn.Module) -> list[fx.Node]:
+        """Give the nodes of one of a container's graphs that call a module."""
+        key = id(variant.graph)
+        if key not in self._calls:
+            index: dict[int, list[fx.Node]] = {}
+            for node in variant.graph.nodes:
+                called = called_module(node, container)
+                if called is not None:
+                    index.setdefault(id(called), []).append(node)
+            self._calls[key] = index
+        return self._calls[key].get(id(module), [])
+
+    def all_calls(self, container: nn.Module, module: nn.Module) -> list[fx.Node]:
+        """Give the nodes of all of a container's graphs that call a module."""
+        return [
+            node for variant in self.variants(container) for node in self.calls(variant, container, module)
+        ]
+
     def callers(self, module: nn.Module) -> tuple[Place, ...]:
         """Give the containers that call a module, one for each of its names.
 
@@ -98,29 +197,105 @@ class Graphs:
             if not has_forward(above.module):
                 continue
             try:
-                variants = self.variants(above.module)
+                found = self.all_calls(above.module, place.module)
             except Untraceable as reason:
                 name = f"{type(above.module).__name__} {above.name!r}"
                 raise Untraceable(f"the container {name} can't be traced: {reason}") from reason
-            if any(calls(variant.graph, above.module, place.module) for variant in variants):
+            if found:
                 return above
         raise Untraceable("no container that can be traced calls it")
 
-    def following(self, module: nn.Module, links: Sequence[Link]) -> Following:
+    def following(self, module: nn.Module, links: Links) -> Following:
         """Say what follows every call of a module.
 
         Raises:
             Untraceable: the calls can't be seen.
             Mismatch: what follows isn't what ``links`` asks for.
         """
-        containers = self.callers(module)
-        chains = [
-            follow(call, links, place.module)
-            for place in containers
-            for variant in self.variants(place.module)
-            for call in calls(variant.graph, place.module, module)
+        chains = tuple(self._after(module, None, links, ()))
+        if not chains:
+            raise Mismatch("nothing uses its output")
+        return Following(chains)
+
+    def _after(
+        self, module: nn.Module, element: int | str | None, links: Links, before: tuple[Segment, ...]
+    ) -> Iterator[Chain]:
+        """Follow an element of a module's output through each container that calls the module."""
+        for caller in self.callers(module):
+            names = _place_inside(self.tree, module, caller).path_from(caller.module)
+            entry = Entry(names, element=element)
+            for call in self.all_calls(caller.module, module):
+                for start in element_users(call, element):
+                    yield from self._onwards(caller, start, entry, links, before)
+
+    def _onwards(
+        self, place: Place, start: fx.Node, entry: Entry, links: Links, before: tuple[Segment, ...]
+    ) -> Iterator[Chain]:
+        found = walk(start, links, place.module)
+        segments = (*before, Segment(place, entry, links, found))
+        if found.end is None:
+            yield Chain(segments)
+            return
+        try:
+            if len(segments) > _MOST_CONTAINERS:
+                raise Mismatch(f"its output goes through more than {_MOST_CONTAINERS} containers")
+            further = list(self._outside(place, found, segments))
+        except (Mismatch, Untraceable):
+            if not all_optional(found.pending):
+                raise
+            further = [Chain(segments)]
+        yield from further
+
+    def _outside(self, place: Place, found: Walk, segments: tuple[Segment, ...]) -> Iterator[Chain]:
+        """Follow a value over a container's border, upwards or into a child."""
+        assert found.end is not None
+        if found.end.op != "output":
+            yield from self._into(place, found, segments)
+        elif place.parent is None:
+            raise Mismatch("it is followed by the model's end")
+        else:
+            yield from self._after(place.module, found.element, found.pending, segments)
+
+    def _into(self, place: Place, found: Walk, segments: tuple[Segment, ...]) -> Iterator[Chain]:
+        assert found.end is not None
+        child = called_module(found.end, place.module)
+        assert child is not None
+        name = type(child).__name__
+        others = [
+            node
+            for caller in self.callers(child)
+            for node in self.all_calls(caller.module, child)
+            if node.graph is not found.end.graph or node is not found.end
         ]
-        return Following(containers, tuple(chains))
+        here = {id(variant.graph) for variant in self.variants(place.module)}
+        if any(id(node.graph) not in here or node.graph is found.end.graph for node in others):
+            raise Mismatch(f"it is followed by {name}, which is shared with another path")
+        entry = Entry(argument=_argument(child, found.end, found.value))
+        inside = _place_inside(self.tree, child, place)
+        for variant in self.variants(child):
+            for start in entry.nodes(variant.graph, child):
+                yield from self._onwards(inside, start, entry, found.pending, segments)
+
+
+def _place_inside(tree: ModuleTree, module: nn.Module, container: Place) -> Place:
+    """Give a module's place below a container."""
+    return next(
+        place
+        for place in tree.places_of(module)
+        if any(above.module is container.module for above in place.ancestors())
+    )
+
+
+def _argument(child: nn.Module, call: fx.Node, value: fx.Node) -> str:
+    """Name the argument of a child's forward that a value is given as.
+
+    Raises:
+        Mismatch: the call gives other arguments too, or the value in some other form.
+    """
+    bound = forward_signature(type(child)).bind(*call.args, **call.kwargs).arguments
+    if len(bound) != 1 or next(iter(bound.values())) is not value:
+        raise Mismatch(f"it is followed by {type(child).__name__}, which takes other arguments too")
+    return next(iter(bound))
 
 
 def has_forward(module: nn.Module) -> bool:
@@ -145,106 +320,3 @@ def trace_variants(container: nn.Module) -> tuple[Trace, ...]:
         for module, mode in flags:
             set_training(module, mode)
     return tuple(found.values())
-
-
-def called_module(node: fx.Node, container: nn.Module) -> nn.Module | None:
-    """Give the module that a node calls, if it calls one."""
-    if node.op != "call_module":
-        return None
-    module: object = container
-    for name in str(node.target).split("."):
-        module = getattr(module, name, None)
-    return module if isinstance(module, nn.Module) else None
-
-
-def calls(graph: fx.Graph, container: nn.Module, module: nn.Module) -> list[fx.Node]:
-    """Give the nodes that call a module."""
-    return [node for node in graph.nodes if called_module(node, container) is module]
-
-
-def follow(call: fx.Node, links: Sequence[Link], container: nn.Module) -> Chain:
-    """Match a pattern against what follows one call.
-
-    Modules that pass their input on (``nn.Identity``) may stand between.
-
-    Raises:
-        Mismatch: the pattern asks for something else, or the output goes to several places.
-    """
-    nodes: list[fx.Node] = []
-    current = call
-    for link in links:
-        try:
-            following = _only_user(current, container)
-            if not any(_is(following, name, container) for name in link.alternatives):
-                raise Mismatch(f"it is followed by {_describe(following, container)}, not by {_wanted(link)}")
-        except Mismatch:
-            if link.optional:
-                continue
-            raise
-        nodes.append(following)
-        current = following
-    return _chain(nodes, container)
-
-
-def _wanted(link: Link) -> str:
-    shown = link.alternatives[:_SHOWN]
-    return "|".join(shown) + ("|…" if len(link.alternatives) > _SHOWN else "")
-
-
-def _only_user(node: fx.Node, container: nn.Module) -> fx.Node:
-    users = list(node.users)
-    if len(users) != 1:
-        places = ", ".join(_describe(user, container) for user in users) or "nothing"
-        raise Mismatch(f"its output goes to {len(users)} places ({places}), not to one")
-    user = users[0]
-    if isinstance(called_module(user, container), nn.Identity):
-        return _only_user(user, container)
-    return user
-
-
-def _is(node: fx.Node, name: str, container: nn.Module) -> bool:
-    module = called_module(node, container)
-    if module is not None:
-        if name in FAMILIES:
-            return family_root(type(module), name) is not None
-        cls = original_class(module)
-        return name in (cls.__name__, qualified_name(cls))
-    if node.op == "call_function":
-        return node.target in FUNCTIONS.get(name, ())
-    return node.op == "call_method" and node.target in METHODS.get(name, ())
-
-
-def _names(node: fx.Node, container: nn.Module) -> Iterator[str]:
-    return (name for name in ACTIVATIONS if _is(node, name, container))
-
-
-def _describe(node: fx.Node, container: nn.Module) -> str:
-    module = called_module(node, container)
-    if module is not None:
-        return original_class(module).__name__
-    if node.op == "output":
-        return "the container's end"
-    return getattr(node.target, "__name__", str(node.target))
-
-
-def _chain(nodes: Sequence[fx.Node], container: nn.Module) -> Chain:
-    norm = None
-    activation = None
-    dropped = []
-    for node in nodes:
-        module = called_module(node, container)
-        name = next(_names(node, container), None)
-        if name is not None:
-            activation = _activation(node, module, name)
-            dropped.append(node)
-        elif module is not None and family_root(type(module), "norm") is not None:
-            norm = module
-    return Chain(tuple(nodes), norm, activation, tuple(dropped))
-
-
-def _activation(node: fx.Node, module: nn.Module | None, name: str) -> Activation | None:
-    if module is not None:
-        return module_activation(module, name)
-    if callable(node.target):
-        return function_activation(node.target, name, node.args, node.kwargs)
-    return method_activation(node.target, name)

@@ -35,7 +35,22 @@ class Called(Enum):
     ALWAYS = "always"
 
 
-_found: WeakKeyDictionary[type, tuple[tuple[Chain, Called], ...]] = WeakKeyDictionary()
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A layer whose weight a container's forward reads.
+
+    Args:
+        chain: the attributes that lead to the layer; ``"*"`` stands for any index.
+        called: whether the container calls the layer too.
+        passed_on: whether each use that is made of the weight is to give it to ``linear`` or ``conv*d``.
+    """
+
+    chain: Chain
+    called: Called
+    passed_on: bool
+
+
+_found: WeakKeyDictionary[type, tuple[Read, ...]] = WeakKeyDictionary()
 
 
 @dataclass
@@ -43,24 +58,24 @@ class _Uses:
     """What one class's forward does with the attributes below ``self``."""
 
     weights: set[Chain] = field(default_factory=set)
+    otherwise: set[Chain] = field(default_factory=set)
     always: set[Chain] = field(default_factory=set)
     mentioned: set[Chain] = field(default_factory=set)
 
 
-def weights_read_around(cls: type) -> tuple[tuple[Chain, Called], ...]:
-    """Give the layers below an instance of ``cls`` whose weight its forward reads, and whether it calls them.
-
-    A layer is named by the attributes that lead to it; ``"*"`` stands for any index.
-    """
+def weights_read_around(cls: type) -> tuple[Read, ...]:
+    """Give the layers below an instance of ``cls`` whose weight its forward reads."""
     if cls not in _found:
         _found[cls] = _analyse(cls)
     return _found[cls]
 
 
-def _analyse(cls: type) -> tuple[tuple[Chain, Called], ...]:
+def _analyse(cls: type) -> tuple[Read, ...]:
     uses = _Uses()
     _collect(cls, "forward", certain=True, uses=uses, seen=set())
-    return tuple((chain, _called(chain, uses)) for chain in sorted(uses.weights))
+    return tuple(
+        Read(chain, _called(chain, uses), chain not in uses.otherwise) for chain in sorted(uses.weights)
+    )
 
 
 def _called(chain: Chain, uses: _Uses) -> Called:
@@ -88,7 +103,7 @@ def _collect(
     if body is None:
         return
     for node, sure in _walk(body, certain):
-        _note(node, sure, uses)
+        _note(node, sure, uses, function)
         if isinstance(node, ast.Attribute):
             owner = node.value
             if isinstance(owner, ast.Name) and owner.id == "self":
@@ -137,7 +152,7 @@ def _walk(tree: ast.AST, certain: bool) -> Iterator[tuple[ast.AST, bool]]:
             stack.append((child, sure and not conditional))
 
 
-def _note(node: ast.AST, sure: bool, uses: _Uses) -> None:
+def _note(node: ast.AST, sure: bool, uses: _Uses, function: Callable[..., object] | None) -> None:
     chain = _chain(node)
     if chain is None:
         return
@@ -145,6 +160,8 @@ def _note(node: ast.AST, sure: bool, uses: _Uses) -> None:
     if chain[-1] == "weight" and len(chain) > 1:
         if not _benign(parent):
             uses.weights.add(chain[:-1])
+            if not _is_passed_on(node, parent, function):
+                uses.otherwise.add(chain[:-1])
     elif not isinstance(parent, (ast.Attribute, ast.Subscript)):
         uses.mentioned.add(chain)
         if sure and isinstance(parent, ast.Call) and parent.func is node:
@@ -157,6 +174,51 @@ def _benign(parent: ast.AST | None) -> bool:
     if isinstance(parent, ast.Call) and isinstance(parent.func, ast.Name):
         return parent.func.id in _BENIGN_CALLS
     return isinstance(parent, ast.Compare) and all(isinstance(op, (ast.Is, ast.IsNot)) for op in parent.ops)
+
+
+_TAKERS = frozenset({"linear", "conv1d", "conv2d", "conv3d"})
+"""Functions that take a layer's weight as their second argument, ``weight``."""
+
+
+def _is_passed_on(node: ast.AST, parent: ast.AST | None, function: Callable[..., object] | None) -> bool:
+    """Say whether a weight is given to one of these functions, at once or by another function's hand."""
+    if isinstance(parent, ast.keyword):
+        parent = getattr(parent, "parent", None)
+    if not isinstance(parent, ast.Call):
+        return False
+    if _takes_weight(parent, node):
+        return True
+    called = _resolved(parent.func, function)
+    body = _parsed(called) if called is not None else None
+    if called is None or body is None:
+        return False
+    name = _parameter_for(node, parent, called)
+    uses = [each for each in ast.walk(body) if isinstance(each, ast.Name) and each.id == name]
+    calls = [each for each in ast.walk(body) if isinstance(each, ast.Call)]
+    return bool(uses) and all(any(_takes_weight(call, use) for call in calls) for use in uses)
+
+
+def _takes_weight(call: ast.Call, node: ast.AST) -> bool:
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    if name not in _TAKERS:
+        return False
+    by_keyword = any(keyword.arg == "weight" and keyword.value is node for keyword in call.keywords)
+    return by_keyword or (len(call.args) > 1 and call.args[1] is node)
+
+
+def _resolved(name: ast.AST, function: Callable[..., object] | None) -> Callable[..., object] | None:
+    """Find the plain function that a name means in a function's source."""
+    found = getattr(function, "__globals__", {}).get(name.id) if isinstance(name, ast.Name) else None
+    return found if inspect.isfunction(found) else None
+
+
+def _parameter_for(node: ast.AST, call: ast.Call, function: Callable[..., object]) -> str | None:
+    """Name the parameter of a function that an argument of a call becomes."""
+    for keyword in call.keywords:
+        if keyword.value is node:
+            return keyword.arg
+    names = list(inspect.signature(function).parameters)
+    return names[call.args.index(node)] if node in call.args and isinstance(node, ast.expr) else None
 
 
 def _chain(node: ast.AST) -> Chain | None:

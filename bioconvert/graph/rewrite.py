@@ -12,16 +12,21 @@ import itertools
 import linecache
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from torch import nn
 
+from bioconvert.graph.arguments import NO_EXTRA, Extra, Layout, forward_signature, full_signature
 from bioconvert.graph.classes import Recipe, made_class
 from bioconvert.graph.edits import Edit
 from bioconvert.graph.flow import trace_variants
-from bioconvert.graph.trace import PLAIN, Trace, trace
+from bioconvert.graph.guards import Check, checker, is_plain
+from bioconvert.graph.trace import Trace, Untraceable, trace
 
 _numbers = itertools.count(1)
+_MOST_VARIANTS = 64
+"""Forwards that are kept for one container; beyond it, the oldest made for a call goes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,22 +35,10 @@ class _Variant:
 
     trace: Trace
     forward: Callable[..., Any]
-
-    def holds(self, container: nn.Module, arguments: Mapping[str, Any]) -> bool:
-        for name, value in self.trace.fixed.items():
-            if not _same(arguments[name], value):
-                return False
-        for name in self.trace.inputs:
-            if isinstance(arguments[name], PLAIN):
-                return False
-        return all(guard.holds(container) for guard in self.trace.guards)
+    holds: Check
 
     def run(self, container: nn.Module, arguments: Mapping[str, Any]) -> Any:
-        return self.forward(container, **{name: arguments[name] for name in self.trace.inputs})
-
-
-def _same(one: object, other: object) -> bool:
-    return one is other or (isinstance(other, PLAIN) and type(one) is type(other) and one == other)
+        return self.forward(container, *[arguments[name] for name in self.trace.inputs])
 
 
 @dataclass
@@ -59,7 +52,12 @@ class Rewrite:
 
     base: type[nn.Module]
     edits: tuple[Edit, ...]
+    signature: inspect.Signature = field(init=False)
     _variants: list[_Variant] = field(default_factory=list)
+    _prepared: int = 0
+
+    def __post_init__(self) -> None:
+        self.signature = forward_signature(self.base)
 
     def prepare(self, container: nn.Module) -> None:
         """Generate the forward for training and evaluation, so that no call has to.
@@ -69,18 +67,48 @@ class Rewrite:
         """
         with_base = _as(container, self.base, lambda: trace_variants(container))
         self._variants = [self._generate(container, traced, strict=True) for traced in with_base]
+        self._prepared = len(self._variants)
 
-    def __call__(self, container: nn.Module, arguments: Mapping[str, Any]) -> Any:
-        """Run the forward that is true for the container's flags and these arguments."""
+    def __call__(
+        self,
+        container: nn.Module,
+        arguments: Mapping[str, Any],
+        positional: tuple[Any, ...] = (),
+        keywords: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Any:
+        """Run the forward that is true for the container's flags and these arguments.
+
+        Args:
+            container: the module.
+            arguments: what the signature names.
+            positional: what goes into ``*args``.
+            keywords: what goes into ``**kwargs``.
+
+        Raises:
+            Untraceable: no forward was made yet for these, and none can be.
+        """
+        extra = NO_EXTRA
+        if positional or keywords:
+            extra = Extra(len(positional), tuple(keywords))
+            arguments = Layout.of(self.signature, extra).flat(arguments, positional, keywords)
         for variant in self._variants:
-            if variant.holds(container, arguments):
+            if variant.trace.extra == extra and variant.holds(container, arguments):
                 return variant.run(container, arguments)
-        return self._specialise(container, arguments).run(container, arguments)
+        return self._specialise(container, arguments, extra).run(container, arguments)
 
-    def _specialise(self, container: nn.Module, arguments: Mapping[str, Any]) -> _Variant:
-        fixed = {name: value for name, value in arguments.items() if isinstance(value, PLAIN)}
-        traced = _as(container, self.base, lambda: trace(container, fixed))
+    def _specialise(self, container: nn.Module, arguments: Mapping[str, Any], extra: Extra) -> _Variant:
+        fixed = {name: value for name, value in arguments.items() if is_plain(value)}
+        try:
+            traced = _as(container, self.base, lambda: trace(container, fixed, extra))
+        except Untraceable as reason:
+            if extra != NO_EXTRA and isinstance(reason.__cause__, TypeError):
+                raise reason.__cause__ from None  # a decorator took the arguments, the forward didn't
+            raise Untraceable(
+                f"{self.base.__name__} was rewritten, and can't be for other flags or arguments: {reason}"
+            ) from reason
         variant = self._generate(container, traced, strict=False)
+        if len(self._variants) >= _MOST_VARIANTS:
+            del self._variants[self._prepared]
         self._variants.append(variant)
         return variant
 
@@ -94,7 +122,8 @@ class Rewrite:
         linecache.cache[filename] = (len(code.src), None, code.src.splitlines(keepends=True), filename)
         scope = dict(code.globals)
         exec(compile(code.src, filename, "exec"), scope)
-        return _Variant(traced, scope["forward"])
+        holds = checker(traced.guards, traced.fixed, traced.inputs)
+        return _Variant(traced, scope["forward"], holds)
 
 
 def _as(container: nn.Module, cls: type[nn.Module], do: Callable[[], Any]) -> Any:
@@ -134,25 +163,23 @@ def rewrite_of(cls: type) -> Rewrite:
 
 def _forward_like(base: type[nn.Module], rewrite: Rewrite) -> Callable[..., Any]:
     """Write a forward with the signature of the original, so that calls bind their arguments as before."""
-    parameters = inspect.signature(base.forward).parameters
-    names = list(parameters)[1:]
-    defaults = {
-        n: parameters[n].default for n in names if parameters[n].default is not inspect.Parameter.empty
-    }
-    bare = [
-        p.replace(
-            annotation=inspect.Parameter.empty, default=_Default(p.name) if p.name in defaults else p.empty
-        )
-        for p in parameters.values()
-    ]
-    packed = ", ".join(f"{name!r}: {name}" for name in names)
-    source = (
-        f"def forward{inspect.Signature(bare)}:\n    return _rewrite({next(iter(parameters))}, {{{packed}}})"
-    )
-    scope: dict[str, Any] = {"_rewrite": rewrite, "_defaults": defaults}
-    exec(source, scope)
+    parameters = list(full_signature(base.forward).parameters.values())
+    bare = [_bare(parameter) for parameter in parameters]
+    named = [p.name for p in parameters[1:] if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    packed = ", ".join(f"{name!r}: {name}" for name in named)
+    rest = [f", positional={p.name}" for p in parameters if p.kind is p.VAR_POSITIONAL]
+    rest += [f", keywords={p.name}" for p in parameters if p.kind is p.VAR_KEYWORD]
+    call = f"_rewrite({parameters[0].name}, {{{packed}}}{''.join(rest)})"
+    scope: dict[str, Any] = {"_rewrite": rewrite, "_defaults": {p.name: p.default for p in parameters}}
+    exec(f"def forward{inspect.Signature(bare)}:\n    return {call}", scope)
     forward: Callable[..., Any] = functools.wraps(base.forward)(scope["forward"])
     return forward
+
+
+def _bare(parameter: inspect.Parameter) -> inspect.Parameter:
+    """Give a parameter as its signature's source has it: without annotation, its default by name."""
+    default = parameter.empty if parameter.default is parameter.empty else _Default(parameter.name)
+    return parameter.replace(annotation=parameter.empty, default=default)
 
 
 class _Default:

@@ -21,6 +21,7 @@ from torch import nn
 
 from bioconvert.core.change import Site
 from bioconvert.core.errors import Refused
+from bioconvert.replacements.normalisation import affine_of, is_transposed
 
 EPSILON_RATIO = 100.0
 """ε over E‖x‖²; the larger, the less the distance varies and the better the quadratic fits.
@@ -116,19 +117,29 @@ class ClosedForm(InputNorm):
         mean, deviation = self._spread()
         slope, shift = affine_of(self.site.norm, mean)
         a0, a1, a2 = hermite(self._function(), slope * mean + shift, slope * deviation)
-        # Behind the layer stands a normalisation that stays: what it will do is undone beforehand.
         usable = slope.abs() > 1e-6 * slope.abs().max()
-        a0, a1, a2 = ((a0 - shift) / slope, a1 / slope, a2 / slope)
-        vertex = a1 / (2 * a2)
         bias = layer.bias.double() if isinstance(layer.bias, torch.Tensor) else torch.zeros_like(mean)
+        rows = _rows(layer)
+        if self.site.norm_becomes == "keep":
+            # Behind the layer stands a normalisation that stays: what it will do is undone beforehand.
+            a0, a1, a2 = ((a0 - shift) / slope, a1 / slope, a2 / slope)
+        elif self.site.norm_becomes == "fold":
+            mean, deviation, bias = slope * mean + shift, slope * deviation, slope * bias + shift
+            rows = rows * slope[:, None]
+        vertex = a1 / (2 * a2)
         epsilon = self._epsilon(layer)
-        denominator = float(epsilon) + self._distance(layer, mean - bias)
+        denominator = float(epsilon) + self._distance(rows, mean - bias)
         values = {
             "alpha": a2 * denominator / deviation.square(),
             "bias": bias - mean + deviation * vertex,
             "offset": a0 - a2 - a2 * vertex.square(),
         }
-        values = {name: torch.where(usable, value, 0.0) for name, value in values.items()}
+        # A unit that the normalisation silences gives a constant.
+        silent = torch.zeros_like(mean) if self.site.norm_becomes == "keep" else a0
+        values = {
+            name: torch.where(usable, value, silent if name == "offset" else 0.0)
+            for name, value in values.items()
+        }
         if not all(bool(value.isfinite().all()) for value in values.values()):
             raise Refused("its outputs on the sample data have no finite mean and variance")
         return {**values, "epsilon": epsilon}
@@ -144,10 +155,8 @@ class ClosedForm(InputNorm):
         floor = 1e-3 * torch.maximum(deviation.mean(), mean.abs().mean()).clamp_min(1e-6)
         return mean, deviation.clamp_min(float(floor))
 
-    def _distance(self, layer: nn.Module, product: torch.Tensor) -> torch.Tensor:
+    def _distance(self, rows: torch.Tensor, product: torch.Tensor) -> torch.Tensor:
         """Give E‖x − w‖² of each unit from E‖x‖², w·E[x] and ‖w‖²."""
-        weight = weight_of(layer).double()
-        rows = weight.t() if is_transposed(layer) else weight.flatten(1)
         mean = self.moments.input_norm / self.moments.patches
         return (mean - 2 * product + rows.square().sum(1)).clamp_min(0)
 
@@ -188,24 +197,6 @@ def hermite(
     return a0, a1, torch.where(a2.abs() < least, least.copysign(torch.where(a2 == 0, 1.0, a2)), a2)
 
 
-def affine_of(norm: nn.Module | None, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Give slope and shift of what a normalisation does to each unit in evaluation.
-
-    Raises:
-        Refused: it has no running statistics, so that what it does depends on the batch.
-    """
-    if norm is None:
-        return torch.ones_like(like), torch.zeros_like(like)
-    mean, variance = getattr(norm, "running_mean", None), getattr(norm, "running_var", None)
-    if mean is None or variance is None:
-        raise Refused(f"{type(norm).__name__} between it and its activation has no running statistics")
-    weight, bias = getattr(norm, "weight", None), getattr(norm, "bias", None)
-    slope = (variance.double() + float(getattr(norm, "eps", 0.0))).rsqrt()
-    slope = slope * weight.detach().double() if weight is not None else slope
-    shift = -mean.double() * slope
-    return slope, shift + bias.detach().double() if bias is not None else shift
-
-
 def squared_norms(layer: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
     """Give ‖x‖² of each input row of a linear layer, or of each patch of a convolution, mean over groups."""
     squares = inputs.detach().float().square()
@@ -223,9 +214,10 @@ def weight_of(layer: nn.Module) -> torch.Tensor:
     return weight.detach()
 
 
-def is_transposed(layer: nn.Module) -> bool:
-    """Say whether a linear layer keeps its weight as [in, out], as transformers' ``Conv1D`` does."""
-    return not isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd))
+def _rows(layer: nn.Module) -> torch.Tensor:
+    """Give the weight as [units, features], in fp64."""
+    weight = weight_of(layer).double()
+    return weight.t() if is_transposed(layer) else weight.flatten(1)
 
 
 def _by_unit(layer: nn.Module, outputs: torch.Tensor) -> torch.Tensor:

@@ -15,9 +15,8 @@ from bioconvert.ruleset.document import Document, Loc, path_text
 from bioconvert.ruleset.messages import must_be, unknown_name, unknown_option
 from bioconvert.ruleset.rule import default_name, rule_title
 
-_OWN_KEYS = ("with", "activation", "norm")
+_OWN_KEYS = ("with", "activation", "norm", "morph")
 """Keys of ``replace`` that are no options."""
-_LATER = "is not available in this version"
 
 
 def report(document: Document, loc: Loc, message: str, *, key: bool = False) -> None:
@@ -56,15 +55,9 @@ class RuleCheck:
         """Give the rule, with the options of its actions apart from their other keys."""
         if not isinstance(rule, dict):
             return rule
-        steps = {"match": self.match, "replace": self.replace, "attach": self.attach, "wrap": self.wrap}
+        steps = {"replace": self.replace, "attach": self.attach, "wrap": self.wrap}
         done = {key: steps[key](value) if key in steps else value for key, value in rule.items()}
         return {"name": default_name(self.index), **done}
-
-    def match(self, value: object) -> object:
-        """Refuse what this version can't select."""
-        if isinstance(value, dict) and "parameter" in value:
-            self.report(("match", "parameter"), f"a rule on parameters {_LATER}", key=True)
-        return value
 
     def replace(self, value: object) -> object:
         """Check a replacement."""
@@ -72,13 +65,6 @@ class RuleCheck:
             return value
         own = {key: value[key] for key in _OWN_KEYS if key in value}
         options = {key: item for key, item in value.items() if key not in own}
-        if "morph" in options:
-            del options["morph"]
-            self.report(("replace", "morph"), f"`morph` {_LATER}", key=True)
-        if own.get("norm") in ("fold", "drop"):
-            self.report(
-                ("replace", "norm"), f"`norm: {own.pop('norm')}` {_LATER}; write keep, or leave it out"
-            )
         name = value.get("with")
         if isinstance(name, str):
             options = self.options(registry.replacements, name, options, ("replace", "with"), ("replace",))

@@ -11,7 +11,14 @@ from bioconvert.ruleset.kinds import Kinds
 from bioconvert.ruleset.patterns import SlowPattern
 from bioconvert.ruleset.quoting import listed, shortened, shown
 from bioconvert.ruleset.rule import Rule
-from bioconvert.ruleset.selection import MISSING, Candidate, attribute, conditions, slow_pattern
+from bioconvert.ruleset.selection import (
+    MISSING,
+    Candidate,
+    attribute,
+    conditions,
+    own_parameters,
+    slow_pattern,
+)
 
 _COMPARED = 5_000
 """Names among which the nearest is looked for; more would take seconds."""
@@ -44,6 +51,8 @@ def _reason(rule: Rule, candidates: Sequence[Candidate]) -> str:
         if condition.key == "path":
             return _no_such_path(match.path, before, typed=bool(match.type))
         return _excluded(condition.key, before)
+    if match.parameter is not None:
+        return _no_such_parameter(match.parameter, left)
     if match.followed_by:
         pattern = ", then ".join(map(str, match.followed_by))
         return f"of {_modules(left)} that meet the rest, none is followed by {pattern}"
@@ -70,6 +79,19 @@ def _no_such_path(paths: Sequence[str], before: Sequence[Candidate], *, typed: b
         f"; the nearest name is {near!r}" if guess is not None else f"; a name is {near!r}" if near else ""
     )
     return f"of {_modules(before)}{of_type}, none is named {listed(map(shown, paths))}{example}"
+
+
+def _no_such_parameter(pattern: str, candidates: Sequence[Candidate]) -> str:
+    known = [
+        f"{candidate.names[0]}.{name}" if candidate.names[0] else name
+        for candidate in candidates
+        for name, _ in own_parameters(candidate)
+    ][:_COMPARED]
+    if not known:
+        return f"{_modules(candidates)} meet the rest, and none of them holds a parameter"
+    guess = nearest(pattern.removeprefix("re:"), known)
+    example = f"the nearest name is {guess!r}" if guess is not None else f"a name is {known[0]!r}"
+    return f"no parameter is named {shown(pattern)}; {example}"
 
 
 def _excluded(key: str, before: Sequence[Candidate]) -> str:

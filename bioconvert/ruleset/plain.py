@@ -37,7 +37,13 @@ def _match_to_plain(match: Match) -> dict[str, object]:
 
 
 def _replace_to_plain(replace: Replace) -> dict[str, object]:
-    own = {"with": replace.with_, "activation": replace.activation, "norm": replace.norm}
+    own: dict[str, object] = {
+        "with": replace.with_,
+        "activation": replace.activation,
+        "norm": replace.norm,
+    }
+    if replace.morph is not None:
+        own["morph"] = {"steps": replace.morph.steps}
     return {**own, **_options_to_plain(replace.options)}
 
 

@@ -75,9 +75,22 @@ class Rule(Frozen):
 
     @model_validator(mode="after")
     def _drops_what_follows(self) -> Rule:
-        if self.replace is not None and self.replace.activation == "drop" and not self.match.followed_by:
-            message = "`activation: drop` needs `followed_by` in `match`, which says what is dropped"
-            raise fault(message, "replace", "activation")
+        if self.replace is None or self.match.followed_by:
+            return self
+        for key, value in (("activation", self.replace.activation), ("norm", self.replace.norm)):
+            if value != "keep":
+                gone = "dropped" if value == "drop" else "folded"
+                message = f"`{key}: {value}` needs `followed_by` in `match`, which says what is {gone}"
+                raise fault(message, "replace", key)
+        return self
+
+    @model_validator(mode="after")
+    def _wraps_modules(self) -> Rule:
+        if self.wrap is not None and self.match.parameter is not None:
+            raise fault("`wrap` is done to modules; `parameter` selects parameters", "wrap")
+        if self.match.parameter is not None and self.match.followed_by:
+            message = "`followed_by` looks at what follows a module; `parameter` selects parameters"
+            raise fault(message, "match", "followed_by")
         return self
 
     @model_validator(mode="after")

@@ -79,8 +79,16 @@ def _replace(definitions: Schema) -> Schema:
         "default": "keep",
         "description": "Whether the activation that follows stays; drop needs followed_by.",
     }
-    norm = {"enum": ["keep"], "default": "keep", "description": "What becomes of the normalisation."}
-    own = {"activation": activation, "norm": norm}
+    norm = {
+        "enum": ["keep", "fold", "drop"],
+        "default": "keep",
+        "description": "Whether the normalisation in between stays, goes into the weights, or goes.",
+    }
+    morph = {
+        **_closed({"steps": {"type": "integer", "exclusiveMinimum": 0}}, required=["steps"]),
+        "description": "The original gives way gradually, over this many steps of training.",
+    }
+    own = {"activation": activation, "norm": norm, "morph": morph}
     return _one_of(
         registry.replacements, definitions, lambda name: {"with": {"const": name}, **own}, ["with"]
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -38,10 +38,12 @@ class Selection:
     Args:
         candidate: the module.
         refusal: why it must be left alone all the same; ``None`` if it needn't be.
+        parameter: the module's own name of the parameter that is meant; empty where the module is.
     """
 
     candidate: Candidate
     refusal: str | None = None
+    parameter: str = ""
 
 
 MISSING = object()
@@ -78,9 +80,28 @@ def select(rule: Rule, candidates: Sequence[Candidate]) -> list[Selection]:
     try:
         for condition in conditions(rule.match, candidates):
             left = [candidate for candidate in left if condition.test(candidate)]
+        if rule.match.parameter is not None:
+            return list(_by_parameter(rule.match.parameter, left))
     except SlowPattern as slow:
         raise RuleError([slow_pattern(rule, slow)]) from None
     return [Selection(candidate, kinds.refusal(candidate.cls)) for candidate in left]
+
+
+def _by_parameter(pattern: str, candidates: Iterable[Candidate]) -> Iterator[Selection]:
+    """Select parameters by their dotted names; a tied one once, with the first module that holds it."""
+    patterns, seen = Patterns((pattern,), deadline()), set()
+    for candidate in candidates:
+        for name, parameter in own_parameters(candidate):
+            full = [f"{module}.{name}" if module else name for module in candidate.names]
+            if id(parameter) not in seen and patterns.match(full):
+                seen.add(id(parameter))
+                yield Selection(candidate, parameter=name)
+
+
+def own_parameters(candidate: Candidate) -> list[tuple[str, object]]:
+    """Give the parameters that a module holds itself, by name."""
+    held = getattr(candidate.module, "_parameters", {})
+    return [(name, parameter) for name, parameter in held.items() if parameter is not None]
 
 
 def slow_pattern(rule: Rule, slow: SlowPattern) -> Problem:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import StrictStr, ValidationError
 
+from bioconvert.ruleset.actions import Morph
 from bioconvert.ruleset.checks import RuleCheck, by_value, report
 from bioconvert.ruleset.document import Document, Loc
 from bioconvert.ruleset.frozen import Frozen
@@ -40,7 +41,7 @@ def keys_of(model: type[Frozen]) -> tuple[str, ...]:
     return tuple(info.alias or name for name, info in model.model_fields.items())
 
 
-_KEYS = {"sheet": keys_of(Sheet), "rule": keys_of(Rule), "match": keys_of(Match)}
+_KEYS = {"sheet": keys_of(Sheet), "rule": keys_of(Rule), "match": keys_of(Match), "morph": keys_of(Morph)}
 
 
 def read_sheet(document: Document, default_name: str) -> Sheet | None:
@@ -87,7 +88,10 @@ def _is_version_known(document: Document, content: dict[str, object]) -> bool:
 def _report(document: Document, loc: Loc, errors: list[dict[str, object]]) -> None:
     kind = errors[0]["type"]
     if kind == "extra_forbidden":
-        keys = _KEYS["match" if "match" in loc else "rule" if len(loc) > 1 else "sheet"]
+        part = next(
+            (name for name in ("match", "morph") if name in loc[:-1]), "rule" if len(loc) > 1 else "sheet"
+        )
+        keys = _KEYS[part]
         report(document, loc, unknown_key(str(loc[-1]), keys), key=True)
     elif kind == "missing":
         report(document, loc[:-1], f"`{loc[-1]}` is missing")

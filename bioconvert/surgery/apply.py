@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -12,15 +12,18 @@ from torch import nn
 
 from bioconvert.core.errors import BioconvertError, ConversionError, Refused
 from bioconvert.core.random import Stream
+from bioconvert.layers.acting import every_layer_called
 from bioconvert.ruleset import RuleSet
-from bioconvert.surgery.drops import DROPPED, arrange
 from bioconvert.surgery.fit import Values, fitted_values
 from bioconvert.surgery.look import Look
+from bioconvert.surgery.morphing import own_name
 from bioconvert.surgery.operations import Operation
 from bioconvert.surgery.optimizer import GroupsBefore, add_parameters
 from bioconvert.surgery.prove import unproven
 from bioconvert.surgery.samples import Inputs
-from bioconvert.surgery.steps import carry_out, rewrite, steps_of, undo
+from bioconvert.surgery.sequence import StepLog, drop_followers, own_layers, rewritten_containers
+from bioconvert.surgery.steps import Step, steps_of
+from bioconvert.surgery.verify import UNFAITHFUL, unfaithful
 
 _log = logging.getLogger("bioconvert")
 RECORD = "_bioconvert_record"
@@ -63,7 +66,9 @@ def carry_out_job(job: Job, *, strict: bool = False) -> Reasons:
     _refuse_stale(job)
     attempt = _Attempt(job)
     with _all_or_nothing(attempt):
-        attempt.values, reasons = _values(job)
+        reasons = _misunderstood(job)
+        attempt.values, unfitted = _values(job)
+        reasons |= unfitted
         attempt.convert([o for o in job.operations if (o.path, o.action) not in reasons])
         reasons |= attempt.withdraw_unused()
         if reasons and strict:
@@ -77,23 +82,58 @@ def carry_out_job(job: Job, *, strict: bool = False) -> Reasons:
 
 def _refuse_stale(job: Job) -> None:
     for operation in job.operations:
-        if any(step.action == operation.action for step in steps_of(operation.module)):
+        done = ((step.action, step.parameter) for step in steps_of(operation.module))
+        if (operation.action, operation.parameter) in done:
             raise ConversionError(
                 f"the model has changed since the plan was made ({operation.path!r} is converted): plan again"
             )
 
 
+def _misunderstood(job: Job) -> Reasons:
+    """Give the operations that need a container's forward written anew which isn't what it was traced as."""
+    inputs = job.look.example_inputs
+    if inputs is None:
+        return {}
+    graphs = job.look.graphs
+    found = unfaithful(job.look.model, inputs, rewritten_containers(job.operations, graphs))
+    if not found:
+        return {}
+    return {
+        (operation.path, operation.action): UNFAITHFUL.format(type(hit.container).__name__)
+        for operation in job.operations
+        if operation.drop is not None
+        for hit in operation.drop.hits()
+        if hit.container in found
+    }
+
+
 def _values(job: Job) -> tuple[dict[nn.Module, Values], Reasons]:
-    fits = {o.module: o.fit for o in job.operations if o.fit is not None}
+    fitted = {o.module: o for o in job.operations if o.fit is not None}
+    fits = {module: o.fit for module, o in fitted.items() if o.fit is not None}
     values: dict[nn.Module, Values] = {}
     reasons: Reasons = {}
-    paths = {o.module: (o.path, o.action) for o in job.operations if o.fit is not None}
-    for module, found in fitted_values(job.look.model, fits, job.batches).items():
+    with _layers_called(fitted.values()):
+        results = fitted_values(job.look.model, fits, job.batches)
+    for module, found in results.items():
+        operation = fitted[module]
         if isinstance(found, Refused):
-            reasons[paths[module]] = found.reason
+            reasons[operation.path, operation.action] = found.reason
         else:
-            values[module] = found
+            own = operation.morph.own if operation.morph is not None else ()
+            values[module] = {own_name(name, own): value for name, value in found.items()}
     return values, reasons
+
+
+@contextmanager
+def _layers_called(operations: Iterable[Operation]) -> Iterator[None]:
+    """Let containers call the layers whose weights they read, for a while."""
+    log = StepLog()
+    try:
+        own_layers(operations, log)
+        with every_layer_called():
+            yield
+    finally:
+        log.undo_all()
 
 
 @contextmanager
@@ -114,49 +154,27 @@ class _Attempt:
     job: Job
     values: dict[nn.Module, Values] = field(default_factory=dict)
     operations: list[Operation] = field(default_factory=list)
-    dropped: list[nn.Module] = field(default_factory=list)
+    log: StepLog = field(default_factory=StepLog)
     groups: GroupsBefore | None = None
 
     def convert(self, operations: Sequence[Operation]) -> None:
         with torch.no_grad():
             for operation in operations:
                 self._convert_one(operation)
-        self._drop()
+        drop_followers(self.operations, self.job.look.graphs, self.log)
+        own_layers(self.operations, self.log)
 
     def _convert_one(self, operation: Operation) -> None:
+        stream = Stream(self.job.seed, operation.path)
         try:
-            carry_out(
-                operation.module,
-                operation.change,
-                rule=operation.rule,
-                action=operation.action,
-                name=operation.name,
-                stream=Stream(self.job.seed, operation.path),
-                values=self.values.get(operation.module) if operation.fit is not None else None,
-                dropping=operation.dropping,
-            )
+            if operation.fold is not None:
+                self.log.carry_out(operation.module, operation.fold, Step(operation.rule, "fold", "fold"))
+            values = self.values.get(operation.module) if operation.fit is not None else None
+            step = operation.step()
+            self.log.carry_out(operation.module, operation.change, step, stream=stream, values=values)
         except Exception as error:
             raise ConversionError(f"{operation.path!r}: {operation.how} failed: {error}") from error
         self.operations.append(operation)
-
-    def _drop(self) -> None:
-        requests = [operation.drop for operation in self.operations if operation.drop is not None]
-        arranged = arrange(requests, self.job.look.graphs)
-        for module, rule in arranged.modules:
-            carry_out(module, DROPPED, rule=rule, action="drop", name="Dropped")
-            self.dropped.append(module)
-        for container, edits, rule in arranged.rewrites:
-            rewrite(container, edits, rule=rule)
-            self.dropped.append(container)
-
-    def _undo_all(self, undone: Collection[nn.Module]) -> None:
-        """Undo the drops, and everything that was done to some modules."""
-        while self.dropped:
-            undo(self.dropped.pop())
-        for operation in reversed(self.operations):
-            if operation.module in undone:
-                undo(operation.module)
-        self.operations = [o for o in self.operations if o.module not in undone]
 
     def withdraw_unused(self) -> Reasons:
         """Take back the replacements that example inputs show to be unused."""
@@ -166,8 +184,8 @@ class _Attempt:
             return {}
         found = unproven(self.job.look.model, inputs, [o.module for o in replaced])
         if found:
-            others = [o for o in self.operations if o.module in found and o.action != "replace"]
-            self._undo_all(found.keys())
+            others = [o for o in self.operations if o.module not in found or o.action != "replace"]
+            self.roll_back()
             self.convert(others)
         return {(o.path, o.action): found[o.module] for o in replaced if o.module in found}
 
@@ -181,14 +199,16 @@ class _Attempt:
             vars(self.job.look.model).setdefault(RECORD, []).append(entry)
 
     def roll_back(self) -> None:
-        self._undo_all({operation.module for operation in self.operations})
+        self.operations.clear()
+        self.log.undo_all()
         if self.groups is not None:
             self.groups.restore()
 
 
 def _additions(operations: Sequence[Operation]) -> Iterator[tuple[nn.Module, str, nn.Parameter]]:
     for operation in operations:
-        for name, recipe in operation.change.adds.items():
+        folded = operation.fold.adds if operation.fold is not None else {}
+        for name, recipe in {**folded, **operation.change.adds}.items():
             if recipe.kind == "parameter":
                 parameter = operation.module._parameters[name]
                 if parameter is not None:

@@ -101,10 +101,17 @@ def drift(model: nn.Module, example_inputs: Inputs) -> Drift:
 
 @dataclass(frozen=True, slots=True)
 class _Point:
-    """Where a layer is compared, and what the original's output goes through first."""
+    """Where a layer is compared: the output of which module in the original, and in the converted model.
 
-    module: nn.Module
-    activation: Callable[[torch.Tensor], torch.Tensor] | None
+    Args:
+        original: the module in the original.
+        converted: the module in the converted model.
+        activation: what the original's output goes through first.
+    """
+
+    original: nn.Module
+    converted: nn.Module
+    activation: Callable[[torch.Tensor], torch.Tensor] | None = None
 
 
 def _points(model: nn.Module) -> dict[str, _Point]:
@@ -119,11 +126,12 @@ def _points(model: nn.Module) -> dict[str, _Point]:
 
 
 def _point(layer: nn.Module, step: Step, by_name: Mapping[str, nn.Module]) -> _Point:
-    if step.dropping is None:
-        return _Point(layer, None)
-    activation = default_function(step.dropping.activation)
-    norm = by_name.get(step.dropping.norm) if step.dropping.norm is not None else None
-    return _Point(norm if norm is not None else layer, activation)
+    dropping = step.dropping
+    if dropping is None:
+        return _Point(layer, layer)
+    behind = by_name.get(dropping.norm, layer) if dropping.norm is not None else layer
+    converted = layer if dropping.norm_dropped else behind
+    return _Point(behind, converted, default_function(dropping.activation))
 
 
 def _outputs(
@@ -141,7 +149,8 @@ def _outputs(
 
         return called
 
-    hooks = hooked(p.module.register_forward_hook(note(path, p)) for path, p in points.items())
+    places = {path: point.original if original else point.converted for path, point in points.items()}
+    hooks = hooked(place.register_forward_hook(note(path, points[path])) for path, place in places.items())
     with hooks, blamed("the model fails on example_inputs"):
         output = run(model, inputs)
     return {path: _flat(tensors) for path, tensors in seen.items()}, output

@@ -1,18 +1,19 @@
-"""Leaving out activations: as a change of the activation's class, or of the forward that calls it."""
+"""Leaving out what a replaced layer makes superfluous: by a change of its class, or of who calls it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from torch import fx, nn
 
 from bioconvert.core.change import Change
-from bioconvert.graph.edits import Drop
-from bioconvert.graph.flow import Following, Graphs, called_module, calls
-from bioconvert.graph.tree import ModuleTree, Place
+from bioconvert.core.errors import Refused
+from bioconvert.graph.edits import Drop, Edit, Fade, Part, part_of
+from bioconvert.graph.flow import Following, Graphs, Hit, Segment
+from bioconvert.graph.tree import ModuleTree
 from bioconvert.layers.dropped import Dropped
-from bioconvert.ruleset import Link
+from bioconvert.surgery.morphing import Follower
 from bioconvert.surgery.steps import Dropping
 
 DROPPED = Change(into=Dropped, summary="gives its input back")
@@ -20,47 +21,70 @@ DROPPED = Change(into=Dropped, summary="gives its input back")
 
 @dataclass(frozen=True, slots=True)
 class DropRequest:
-    """The activations that one replaced layer makes superfluous.
+    """What one replaced layer makes superfluous.
 
     Args:
-        layer: the replaced layer.
         rule: name of the rule.
-        links: the pattern that the activations were found by.
         following: what follows the layer's calls.
+        parts: what of it goes.
+        fading: number of steps over which the activations go; 0 if they go at once.
         tree: the modules of the model.
     """
 
-    layer: nn.Module
     rule: str
-    links: tuple[Link, ...]
     following: Following
+    parts: tuple[Part, ...]
+    fading: int
     tree: ModuleTree
 
     def dropping(self) -> Dropping | None:
         """Give the activation for the record, if it is one and the same behind every call."""
-        found = {(c.activation.name, c.norm) for c in self.following.chains if c.activation is not None}
+        found = {(chain.activation_name, chain.norm) for chain in self.following.chains}
         if len(found) != 1:
             return None
         name, norm = found.pop()
-        return Dropping(name, self.tree.names_of(norm)[0] if norm is not None else None)
+        path = self.tree.names_of(norm)[0] if norm is not None else None
+        activation = name if "activation" in self.parts and name is not None else ""
+        return Dropping(activation, path, "norm" in self.parts)
 
     def names(self) -> list[str]:
         """Name the activations that go, by their classes."""
-        found = {chain.activation.name for chain in self.following.chains if chain.activation is not None}
-        return sorted(found)
+        if "activation" not in self.parts:
+            return []
+        return sorted({c.activation_name for c in self.following.chains if c.activation_name is not None})
+
+    def hits(self) -> Iterator[Hit]:
+        """Give the calls that go."""
+        for chain in self.following.chains:
+            yield from (hit for hit in chain.hits if part_of(hit.node, hit.container) in self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleDrop:
+    """A module of which every call goes.
+
+    Args:
+        module: the module.
+        rule: name of the rule.
+        fading: number of steps over which it goes; 0 if it goes at once.
+    """
+
+    module: nn.Module
+    rule: str
+    fading: int
 
 
 @dataclass(frozen=True, slots=True)
 class Drops:
-    """What has to be done to leave out all requested activations.
+    """What has to be done to leave out all that is requested.
 
     Args:
-        modules: activation modules of which every call goes, each with the rule's name.
+        modules: modules of which every call goes.
         rewrites: containers that need a forward without some calls, with the edits and the rule's name.
     """
 
-    modules: tuple[tuple[nn.Module, str], ...]
-    rewrites: tuple[tuple[nn.Module, tuple[Drop, ...], str], ...]
+    modules: tuple[ModuleDrop, ...]
+    rewrites: tuple[tuple[nn.Module, tuple[Edit, ...], str], ...]
 
 
 def arrange(requests: Sequence[DropRequest], graphs: Graphs) -> Drops:
@@ -68,53 +92,79 @@ def arrange(requests: Sequence[DropRequest], graphs: Graphs) -> Drops:
 
     A module whose every call goes changes its class; otherwise the container that calls it is rewritten.
     """
-    going = {node for request in requests for chain in request.following.chains for node in chain.dropped}
-    modules: dict[nn.Module, str] = {}
-    rewrites: dict[nn.Module, tuple[list[Drop], str]] = {}
+    going = {hit.node for request in requests for hit in request.hits()}
+    modules: dict[nn.Module, ModuleDrop] = {}
+    rewrites: dict[nn.Module, tuple[dict[Edit, None], str]] = {}
     for request in requests:
-        for place in request.following.containers:
-            whole, part = _split(request, place, graphs, going)
-            modules.update(dict.fromkeys(whole, request.rule))
-            if part:
-                edits, _ = rewrites.setdefault(place.module, ([], request.rule))
-                edits.extend(_edits(request, place, graphs))
+        for hit in request.hits():
+            module = hit.module
+            if module is not None and _goes_wholly(module, hit.container, graphs, going):
+                modules[module] = ModuleDrop(module, request.rule, request.fading)
+            else:
+                edits, _ = rewrites.setdefault(hit.container, ({}, request.rule))
+                edits[_edit(request, hit.segment)] = None
     return Drops(
-        tuple(modules.items()),
+        tuple(modules.values()),
         tuple((container, tuple(edits), rule) for container, (edits, rule) in rewrites.items()),
     )
 
 
-def _split(
-    request: DropRequest, place: Place, graphs: Graphs, going: set[fx.Node]
-) -> tuple[set[nn.Module], bool]:
-    """Tell activations that go as whole modules from the need to rewrite the container."""
-    whole: set[nn.Module] = set()
-    part = False
-    for node in _dropped_in(request, place, graphs):
-        module = called_module(node, place.module)
-        if module is not None and _goes_wholly(module, place.module, graphs, going):
-            whole.add(module)
-        else:
-            part = True
-    return whole, part
-
-
-def _dropped_in(request: DropRequest, place: Place, graphs: Graphs) -> Iterable[fx.Node]:
-    graphs_here = {id(variant.graph) for variant in graphs.variants(place.module)}
-    for chain in request.following.chains:
-        yield from (node for node in chain.dropped if id(node.graph) in graphs_here)
+def _edit(request: DropRequest, segment: Segment) -> Edit:
+    if request.fading:
+        return Fade(segment.entry, segment.links, request.fading)
+    return Drop(segment.entry, segment.links, request.parts)
 
 
 def _goes_wholly(module: nn.Module, container: nn.Module, graphs: Graphs, going: set[fx.Node]) -> bool:
     if len(graphs.tree.places_of(module)) > 1:
         return False
-    every = (calls(variant.graph, container, module) for variant in graphs.variants(container))
-    return all(node in going for nodes in every for node in nodes)
+    return all(node in going for node in graphs.all_calls(container, module))
 
 
-def _edits(request: DropRequest, place: Place, graphs: Graphs) -> list[Drop]:
-    return [
-        Drop(own.path_from(place.module), request.links)
-        for own in graphs.tree.places_of(request.layer)
-        if any(above.module is place.module for above in own.ancestors())
-    ]
+def only_norm(following: Following, graphs: Graphs) -> nn.Module | None:
+    """Give the normalisation behind a layer, if there is one.
+
+    Raises:
+        Refused: it isn't the same behind every call, or others use it too.
+    """
+    hits = [hit for chain in following.chains for hit in chain.norms]
+    if not hits:
+        return None
+    norms = {chain.norm for chain in following.chains}
+    norm = norms.pop()
+    if norms or norm is None:
+        raise Refused("it isn't followed by one and the same normalisation module everywhere")
+    here = {hit.node for hit in hits}
+    for hit in hits:
+        if hit.module is not None and any(
+            node not in here for node in graphs.all_calls(hit.container, hit.module)
+        ):
+            raise Refused(f"its {type(norm).__name__} is shared with another path")
+    if len(graphs.tree.places_of(norm)) > 1:
+        raise Refused(f"its {type(norm).__name__} goes by several names")
+    return norm
+
+
+def followers(following: Following, parts: Sequence[Part]) -> tuple[Follower, ...]:
+    """Give what the output of a morphing layer's original goes through: all that goes with the layer.
+
+    Raises:
+        Refused: it isn't the same behind every call, or can't be called from the layer.
+    """
+    found = {tuple(_follower(hit) for hit in _in(chain.hits, parts)) for chain in following.chains}
+    if len(found) != 1:
+        raise Refused("`morph` needs one and the same activation behind every call of the layer")
+    return found.pop()
+
+
+def _in(hits: Sequence[Hit], parts: Sequence[Part]) -> Iterator[Hit]:
+    return (hit for hit in hits if part_of(hit.node, hit.container) in parts)
+
+
+def _follower(hit: Hit) -> Follower:
+    if hit.module is not None:
+        return hit.module
+    activation = hit.activation
+    if activation is None:
+        raise Refused(f"`morph` can't take in {hit.node.name}, a function whose arguments are computed")
+    return activation.apply

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -21,26 +21,39 @@ def fitted_values(
 ) -> dict[nn.Module, Values | Refused]:
     """Run the original model over sample data and give each layer's values, or why there are none.
 
-    One pass over the data serves all layers; of the activations nothing is kept but what each fit notes.
+    One pass over the data serves all layers, in evaluation, and one in training those that don't run there;
+    of the activations nothing is kept but what each fit notes.
     """
-    ran = _observe(model, fits, batches) if fits else set()
+    ran = _observe(model, fits, batches, training=False)
+    missed = {layer: fit for layer, fit in fits.items() if layer not in ran}
+    # Auxiliary heads run in training alone.
+    ran |= _observe(model, missed, batches, training=True)
     return {layer: _solved(fit, layer) if layer in ran else Refused(NEVER_RAN) for layer, fit in fits.items()}
 
 
-def _observe(model: nn.Module, fits: Mapping[nn.Module, Fit], batches: Iterable[Inputs]) -> set[nn.Module]:
+def _observe(
+    model: nn.Module, fits: Mapping[nn.Module, Fit], batches: Iterable[Inputs], *, training: bool
+) -> set[nn.Module]:
     """Let each fit see the calls of its layer, and give the layers that were called."""
     ran: set[nn.Module] = set()
+    if not fits:
+        return ran
 
-    def called(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        ran.add(layer)
-        given = args[0] if args else next(iter(kwargs.values()))
-        fits[layer].observe(layer, given, output)
+    def watch(layer: nn.Module, fit: Fit) -> Callable[..., None]:
+        # What is called may be a stand-in, which has the layer's hooks.
+        def called(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            ran.add(layer)
+            fit.observe(layer, args[0] if args else next(iter(kwargs.values())), output)
+
+        return called
 
     with (
         preserved(model),
-        in_mode(model, training=False),
+        in_mode(model, training=training),
         torch.no_grad(),
-        hooked(layer.register_forward_hook(called, with_kwargs=True) for layer in fits),
+        hooked(
+            layer.register_forward_hook(watch(layer, fit), with_kwargs=True) for layer, fit in fits.items()
+        ),
         blamed("the model fails on a batch of sample data"),
     ):
         for batch in batches:

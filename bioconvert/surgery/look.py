@@ -13,7 +13,6 @@ from bioconvert.core.errors import ConversionError, OptionError
 from bioconvert.graph.classes import original_class
 from bioconvert.graph.flow import Graphs
 from bioconvert.graph.reads import Called, resolve, weights_read_around
-from bioconvert.graph.trace import Untraceable
 from bioconvert.graph.tree import ModuleTree
 from bioconvert.ruleset import Candidate
 from bioconvert.surgery.samples import Inputs, execution_order
@@ -30,7 +29,6 @@ _TOO_LATE = {
 }
 """Classes that have taken note of a model's parameters, so that adding any goes unseen."""
 _FSDP_MODULE = "torch.distributed.fsdp.FSDPModule"
-_FUSED_OWNER = nn.TransformerEncoderLayer
 
 
 def unwrapped(model: object) -> nn.Module:
@@ -51,6 +49,21 @@ def unwrapped(model: object) -> nn.Module:
             )
     inner = _WRAPPERS.get(qualified_name(type(model)))
     return unwrapped(getattr(model, inner)) if inner else model
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReadAround:
+    """How a layer's weight is read around its forward.
+
+    Args:
+        container: the module that reads it.
+        called: whether the container calls the layer too.
+        passed_on: whether every use of the weight is to give it to ``linear`` or ``conv*d``.
+    """
+
+    container: nn.Module
+    called: Called
+    passed_on: bool
 
 
 @dataclass
@@ -88,14 +101,14 @@ class Look:
         ]
 
     @cached_property
-    def read_around(self) -> dict[nn.Module, tuple[nn.Module, Called]]:
-        """The layers whose weight a container reads: by which container, and whether it calls them."""
-        found: dict[nn.Module, tuple[nn.Module, Called]] = {}
+    def read_around(self) -> dict[nn.Module, ReadAround]:
+        """The layers whose weight a container reads."""
+        found: dict[nn.Module, ReadAround] = {}
         for place in self.tree.modules():
             if place.module._modules:
-                for chain, called in weights_read_around(original_class(place.module)):
-                    for layer in resolve(place.module, chain):
-                        found[layer] = (place.module, called)
+                for read in weights_read_around(original_class(place.module)):
+                    for layer in resolve(place.module, read.chain):
+                        found[layer] = ReadAround(place.module, read.called, read.passed_on)
         return found
 
     @cached_property
@@ -158,27 +171,4 @@ def _refusal_of_class(cls: type[nn.Module]) -> str | None:
     return None
 
 
-def _read_around(module: nn.Module, look: Look) -> str | None:
-    if module not in look.read_around:
-        return None
-    owner, called = look.read_around[module]
-    if isinstance(owner, _FUSED_OWNER) and type(owner).forward is _FUSED_OWNER.forward:
-        return (
-            "nn.TransformerEncoderLayer hands its weight to a fused kernel in evaluation, around its forward"
-        )
-    name = type(owner).__name__
-    if called is Called.NEVER:
-        return f"{name} reads its weight and never calls it: a change of the layer would change nothing"
-    if called is Called.ALWAYS or look.example_inputs is not None:
-        return None  # proof of use tells whether the call is reached
-    try:
-        look.graphs.callers(module)
-    except Untraceable:
-        return (
-            f"{name} reads its weight, and it isn't certain that it calls the layer too: "
-            "give example_inputs, so that use can be proven"
-        )
-    return None
-
-
-_CHECKS: tuple[Check, ...] = (_own_forward, _class_refuses, _parametrized, _read_around)
+_CHECKS: tuple[Check, ...] = (_own_forward, _class_refuses, _parametrized)

@@ -7,25 +7,20 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from bioconvert.core.change import Change, Fit, Site
+from bioconvert.core.change import Change, Fit
 from bioconvert.core.errors import Refused
 from bioconvert.core.registry import Entry, mechanisms, nodes, replacements
-from bioconvert.graph.activations import ACTIVATIONS
 from bioconvert.graph.classes import compose
-from bioconvert.graph.flow import Following, Mismatch
-from bioconvert.graph.trace import Untraceable
-from bioconvert.ruleset import Attach, Link, Replace, Rule, Wrap
+from bioconvert.replacements.folding import folded
+from bioconvert.ruleset import Attach, Replace, Rule, Wrap
+from bioconvert.surgery.chain import LayerChain
 from bioconvert.surgery.drops import DropRequest
 from bioconvert.surgery.look import Look, refusal
-from bioconvert.surgery.steps import Dropping, conflicts, steps_of
+from bioconvert.surgery.morphing import Follower, Morph, on_the_way
+from bioconvert.surgery.owners import Owning, owning
+from bioconvert.surgery.steps import Dropping, Step, conflicts, steps_of
 
 Action = Replace | Attach | Wrap
-
-_AFTERWARDS = (
-    Link(alternatives=("norm",), optional=True),
-    Link(alternatives=tuple(sorted(ACTIVATIONS)), optional=True),
-)
-"""What is looked for behind a layer when its rule names no pattern and sample data is at hand."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,7 +35,12 @@ class Operation:
         name: what the rule file calls the new layer, mechanism or node.
         change: what becomes of the module.
         fit: finds better values on sample data; ``None`` if the change needs none.
-        drop: the activations that go with it.
+        drop: what goes with it.
+        fold: what becomes of the module when the normalisation behind it is folded in.
+        morph: how the module goes over to what it becomes; ``None`` if it does so at once.
+        after: what the original's output goes through while it does.
+        own: what becomes of the container that reads the module's weight.
+        parameter: the parameter that the rule named; empty where it named the module.
     """
 
     path: str
@@ -51,11 +51,28 @@ class Operation:
     change: Change
     fit: Fit | None = None
     drop: DropRequest | None = None
+    fold: Change | None = None
+    morph: Morph | None = None
+    after: tuple[Follower, ...] = ()
+    own: Owning | None = None
+    parameter: str = ""
 
     @property
     def dropping(self) -> Dropping | None:
         """The activation that goes with the layer, if it is the same behind every call."""
         return self.drop.dropping() if self.drop is not None else None
+
+    def step(self) -> Step:
+        """Give what is put on record."""
+        return Step(
+            self.rule,
+            self.action,
+            self.name,
+            dropping=self.dropping,
+            morph=self.morph,
+            after=self.after,
+            parameter=self.parameter,
+        )
 
     @property
     def how(self) -> str:
@@ -64,9 +81,39 @@ class Operation:
         words = f"{old} → {self.name}" if self.action != f"attach {self.name}" else self.name
         if self.change.summary:
             words += f": {self.change.summary}"
-        if self.drop is not None:
+        if self.morph is not None:
+            words += f"; over {self.morph.steps:,} steps"
+        if self.fold is not None:
+            words += f"; {self.fold.summary}"
+        if self.drop is not None and self.drop.names():
             words += f"; {', '.join(self.drop.names())} dropped"
+        if self.own is not None:
+            words += f"; {type(self.own.container).__name__} calls it from now on"
         return words
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Wish:
+    """What one rule wants of one module.
+
+    Args:
+        path: the module's first dotted name, or that of its parameter.
+        module: the module.
+        rule: the rule.
+        action: what it wants.
+        parameter: the parameter that the rule names; empty where it names the module.
+    """
+
+    path: str
+    module: nn.Module
+    rule: Rule
+    action: Action
+    parameter: str = ""
+
+    @property
+    def kind(self) -> str:
+        """The kind of the action."""
+        return kind_of(self.action)
 
 
 def actions_of(rule: Rule) -> list[Action]:
@@ -87,27 +134,52 @@ def rank_of(operation: Operation) -> int:
     return {"replace": 0, "wrap": 2}.get(operation.action, 1)
 
 
-def make_operation(
-    path: str, module: nn.Module, rule: Rule, action: Action, kind: str, look: Look, *, has_data: bool
-) -> Operation:
+def make_operation(wish: Wish, look: Look, *, has_data: bool) -> Operation:
     """Say what a rule's action does to a module.
 
     Raises:
         Refused: nothing, for the reason given.
     """
+    module, action = wish.module, wish.action
     name, entry = _entry(module, action)
-    _refuse_repetition(module, kind, name)
-    if not isinstance(action, Attach) and (reason := refusal(module, look)) is not None:
-        raise Refused(reason)
-    following = _following(module, rule, look, has_data=has_data)
-    dropping = isinstance(action, Replace) and action.activation == "drop" and following is not None
-    change = entry.build(module, _site(path, following, dropping, has_data=has_data), **action.options)
-    _refuse_conflicts(module, change, look)
-    drop = None
-    if dropping and following is not None:
-        drop = DropRequest(module, rule.name, rule.match.followed_by, following, look.tree)
+    _refuse_repetition(wish, name)
+    own = None
+    if not isinstance(action, Attach):
+        if (reason := refusal(module, look)) is not None:
+            raise Refused(reason)
+        own = owning(module, look)
+    chain = LayerChain.behind(module, wish.rule, action, look, has_data=has_data)
+    change = entry.build(module, chain.site(wish.path, wish.parameter, has_data=has_data), **action.options)
+    fold = None
+    if chain.norm is not None and chain.norm_becomes == "fold":
+        fold = folded(module, chain.norm)
+    morph: Morph | None = None
+    after: tuple[Follower, ...] = ()
+    if isinstance(action, Replace) and action.morph is not None:
+        change, morph = on_the_way(module, change, action.morph.steps)
+        if fold is not None:
+            raise Refused("`morph` and `norm: fold` can't both be: the original needs its own weight")
+        after = chain.followers()
+    for each in (fold, change):
+        if each is not None:
+            _refuse_conflicts(module, each, look)
+    drop = chain.request(wish.rule.name, look, morph)
     fit = change.fit() if change.fit is not None and has_data else None
-    return Operation(path, module, rule.name, kind, name, change, fit, drop)
+    return Operation(
+        path=wish.path,
+        module=module,
+        rule=wish.rule.name,
+        action=wish.kind,
+        name=name,
+        change=change,
+        fit=fit,
+        drop=drop,
+        fold=fold,
+        morph=morph,
+        after=after,
+        own=own,
+        parameter=wish.parameter,
+    )
 
 
 def _entry(module: nn.Module, action: Action) -> tuple[str, Entry]:
@@ -124,44 +196,17 @@ def _entry(module: nn.Module, action: Action) -> tuple[str, Entry]:
     return name, entry
 
 
-def _refuse_repetition(module: nn.Module, kind: str, name: str) -> None:
-    for step in steps_of(module):
-        if kind == "replace" and step.action == "wrap":
+def _refuse_repetition(wish: Wish, name: str) -> None:
+    for step in steps_of(wish.module):
+        if wish.kind == "replace" and step.action == "wrap":
             raise Refused(f"it is wrapped by rule {step.rule!r}: revert that, and let one call do both")
-        if step.action == kind:
+        if step.action == wish.kind and step.parameter == wish.parameter:
             same = step.name == name
             raise Refused(
                 f"it is a {name} already, by rule {step.rule!r}"
                 if same
                 else f"it became a {step.name} by rule {step.rule!r}: revert that first"
             )
-
-
-def _following(module: nn.Module, rule: Rule, look: Look, *, has_data: bool) -> Following | None:
-    """Find what follows a module, if the rule or the sample data make it worth knowing."""
-    links = rule.match.followed_by
-    try:
-        if links:
-            return look.graphs.following(module, links)
-        return look.graphs.following(module, _AFTERWARDS) if has_data and rule.replace else None
-    except (Mismatch, Untraceable) as reason:
-        if links:
-            raise Refused(f"`followed_by`: {reason}") from reason
-        return None
-
-
-def _site(path: str, following: Following | None, dropping: bool, *, has_data: bool) -> Site:
-    if following is None or not following.chains:
-        return Site(path, has_data=has_data)
-    first = following.chains[0]
-    same = all(
-        (chain.norm, chain.activation and chain.activation.name)
-        == (first.norm, first.activation and first.activation.name)
-        for chain in following.chains
-    )
-    if not same:
-        return Site(path, has_data=has_data)
-    return Site(path, first.activation, dropping, first.norm, has_data)
 
 
 def _refuse_conflicts(module: nn.Module, change: Change, look: Look) -> None:

@@ -13,10 +13,10 @@ from torch import nn
 
 from bioconvert.core.errors import Problem, Refused, RuleError
 from bioconvert.core.results import Applied, Outcome, Outcomes, Skipped
-from bioconvert.ruleset import Candidate, Rule, RuleSet, no_match, resolve_rules, select
+from bioconvert.ruleset import Candidate, Rule, RuleSet, Selection, no_match, resolve_rules, select
 from bioconvert.surgery.apply import Job, carry_out_job
 from bioconvert.surgery.look import Look, unwrapped
-from bioconvert.surgery.operations import Action, Operation, actions_of, kind_of, make_operation, rank_of
+from bioconvert.surgery.operations import Action, Operation, Wish, actions_of, make_operation, rank_of
 from bioconvert.surgery.samples import Inputs, checked_inputs
 
 Rules = str | Path | Mapping[str, Any] | RuleSet | Sequence[Any]
@@ -91,13 +91,17 @@ def make_plan(
     return Plan(job, planner.outcomes(), _warnings(operations))
 
 
+Key = tuple[int, str, str]
+"""A module, a parameter of it that a rule names, and a kind of action."""
+
+
 @dataclass
 class _Planner:
     rule_set: RuleSet
     look: Look
     has_data: bool
-    operations: dict[tuple[int, str], Operation] = field(default_factory=dict)
-    refused: dict[tuple[int, str], Skipped] = field(default_factory=dict)
+    operations: dict[Key, Operation] = field(default_factory=dict)
+    refused: dict[Key, Skipped] = field(default_factory=dict)
 
     def select(self) -> None:
         """Let every rule make its operations; the first that matches wins, for each kind of action."""
@@ -112,11 +116,10 @@ class _Planner:
             raise RuleError(problems)
         kept = self._kept([s.candidate for rule, found in selections if rule.keep for s in found])
         for rule, found in selections:
-            actions = [(kind_of(action), action) for action in actions_of(rule)]
             for selection in found:
                 reason = kept.get(id(selection.candidate.module)) or selection.refusal
-                for kind, action in actions:
-                    self._consider(selection.candidate, rule, kind, action, reason)
+                for action in actions_of(rule):
+                    self._consider(_wish(selection, rule, action), reason)
 
     def _kept(self, candidates: Iterable[Candidate]) -> dict[int, str]:
         """Give what no rule may touch: what a rule keeps, and everything inside it."""
@@ -126,30 +129,30 @@ class _Planner:
             for inside in _module(candidate).modules()
         }
 
-    def _consider(
-        self, candidate: Candidate, rule: Rule, kind: str, action: Action, reason: str | None
-    ) -> None:
-        module, path = _module(candidate), candidate.names[0]
-        key = (id(module), kind)
+    def _consider(self, wish: Wish, reason: str | None) -> None:
+        key = (id(wish.module), wish.parameter, wish.kind)
         if key in self.operations:
             return
         try:
             if reason is not None:
                 raise Refused(reason)
-            self.operations[key] = make_operation(
-                path, module, rule, action, kind, self.look, has_data=self.has_data
-            )
+            self.operations[key] = make_operation(wish, self.look, has_data=self.has_data)
         except Refused as refusal:
-            self.refused.setdefault(key, Skipped(path, rule.name, kind, refusal.reason))
+            self.refused.setdefault(key, Skipped(wish.path, wish.rule.name, wish.kind, refusal.reason))
 
     def outcomes(self) -> list[Outcome]:
         """Give what becomes of every selected module, in the order of the model."""
-        found: dict[tuple[int, str], Outcome] = {
+        found: dict[Key, Outcome] = {
             **self.refused,
             **{key: Applied(o.path, o.rule, o.action, o.how) for key, o in self.operations.items()},
         }
         position = {id(place.module): i for i, place in enumerate(self.look.tree.modules())}
         return [found[key] for key in sorted(found, key=lambda key: position[key[0]])]
+
+
+def _wish(selection: Selection, rule: Rule, action: Action) -> Wish:
+    path = ".".join(name for name in (selection.candidate.names[0], selection.parameter) if name)
+    return Wish(path, _module(selection.candidate), rule, action, selection.parameter)
 
 
 def _module(candidate: Candidate) -> nn.Module:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -32,11 +32,12 @@ def _unused(
 ) -> dict[nn.Module, str]:
     ran: set[nn.Module] = set()
 
-    def called(layer: nn.Module, *_: Any) -> None:
-        ran.add(layer)
+    def watch(layer: nn.Module) -> Callable[..., None]:
+        # What is called may be a stand-in, which has the layer's hooks.
+        return lambda *_: ran.add(layer)
 
     with preserved(model), in_mode(model, training=training), _all_require_grad(layers):
-        with hooked(layer.register_forward_hook(called) for layer in layers), torch.enable_grad():
+        with hooked(layer.register_forward_hook(watch(layer)) for layer in layers), torch.enable_grad():
             outputs = run(model, inputs)
         reached = _reached(outputs, layers)
     reasons = {layer: NO_GRADIENT for layer in layers if layer not in reached}

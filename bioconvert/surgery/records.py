@@ -11,13 +11,13 @@ from torch import nn
 
 from bioconvert.core.classes import import_class, qualified_name
 from bioconvert.core.errors import ConversionError
-from bioconvert.graph.classes import compose, original_class
-from bioconvert.graph.edits import Drop
+from bioconvert.graph.classes import original_class
 from bioconvert.graph.trace import Untraceable
 from bioconvert.graph.tree import ModuleTree, Place
-from bioconvert.ruleset import Link
 from bioconvert.surgery.apply import RECORD
 from bioconvert.surgery.look import unwrapped
+from bioconvert.surgery.morphing import AFTER, Morph
+from bioconvert.surgery.notation import edit_of_json, edit_to_json, follower_of_json, follower_to_json
 from bioconvert.surgery.steps import Dropping, Step, remember, rewrite, set_class, steps_of
 
 Json = dict[str, Any]
@@ -32,9 +32,13 @@ def describe(model: nn.Module) -> Json:
     """
     root = unwrapped(model)
     records = vars(root).get(RECORD, [])
+    names = {id(place.module): place.name for place in ModuleTree(root).modules()}
     return {
         "modules": [
-            {"path": place.name, "steps": [_described(place.module, step) for step in steps_of(place.module)]}
+            {
+                "path": place.name,
+                "steps": [_described(place.module, step, names) for step in steps_of(place.module)],
+            }
             for place in _converted(root)
         ],
         "rules": [record["rules"] for record in records],
@@ -60,7 +64,7 @@ def replay(model: nn.Module, description: Json) -> None:
     for entry, step in rewrites:
         _rewrite_again(places[entry["path"]], step)
     for entry, step in others:
-        _repeat(places[entry["path"]].module, step)
+        _repeat(places[entry["path"]].module, step, places)
     if description["modules"]:
         vars(root)[RECORD] = [{"rules": rules, "seed": description["seed"]} for rules in description["rules"]]
 
@@ -105,7 +109,7 @@ def _join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
-def _described(module: nn.Module, step: Step) -> Json:
+def _described(module: nn.Module, step: Step, names: Mapping[int, str]) -> Json:
     return {
         "rule": step.rule,
         "action": step.action,
@@ -117,14 +121,13 @@ def _described(module: nn.Module, step: Step) -> Json:
         "filled": list(step.filled),
         "overwritten": list(step.kept),
         "tensors": {name: _spec(module, name) for name in step.added},
-        "edits": [_edit(edit) for edit in step.edits],
+        "edits": [edit_to_json(edit) for edit in step.edits],
+        "redirects": [list(path) for path in step.redirects],
         "dropping": asdict(step.dropping) if step.dropping is not None else None,
+        "morph": asdict(step.morph) if step.morph is not None else None,
+        "after": [follower_to_json(follower, names) for follower in step.after],
+        "parameter": step.parameter,
     }
-
-
-def _edit(edit: Drop) -> Json:
-    links = [{"alternatives": list(link.alternatives), "optional": link.optional} for link in edit.links]
-    return {"drop": {"layer": list(edit.layer), "followed_by": links}}
 
 
 def _spec(module: nn.Module, name: str) -> Json:
@@ -158,39 +161,35 @@ def _misfits(entry: Json, places: Mapping[str, Place]) -> Iterable[str]:
 
 
 def _rewrite_again(place: Place, step: Json) -> None:
-    edits = [
-        Drop(
-            tuple(edit["drop"]["layer"]),
-            tuple(
-                Link(**{**link, "alternatives": tuple(link["alternatives"])})
-                for link in edit["drop"]["followed_by"]
-            ),
-        )
-        for edit in step["edits"]
-    ]
+    edits = [edit_of_json(edit) for edit in step["edits"]]
     try:
         rewrite(place.module, edits, rule=step["rule"])
     except Untraceable as reason:
         raise ConversionError(f"the forward of {place.name!r} can't be rewritten again: {reason}") from reason
 
 
-def _repeat(module: nn.Module, record: Json) -> None:
-    into = import_class(record["into"]) if record["into"] is not None else None
+def _repeat(module: nn.Module, record: Json, places: Mapping[str, Place]) -> None:
+    morph = record["morph"]
     step = Step(
         rule=record["rule"],
         action=record["action"],
         name=record["name"],
-        into=into,
+        into=import_class(record["into"]) if record["into"] is not None else None,
         previous=type(module),
         attributes=dict(record["attributes"]),
         added=tuple(record["added"]),
         filled=tuple(record["filled"]),
         kept={name: getattr(module, name).detach() for name in record["overwritten"]},
+        redirects=tuple(tuple(path) for path in record["redirects"]),
         dropping=Dropping(**record["dropping"]) if record["dropping"] is not None else None,
+        morph=Morph(morph["steps"], tuple(morph["own"])) if morph is not None else None,
+        after=tuple(follower_of_json(each, places) for each in record["after"]),
+        parameter=record["parameter"],
     )
-    if into is not None:
-        set_class(module, compose(into, type(module)))
+    set_class(module, step.class_on(type(module)))
     vars(module).update(step.attributes)
+    if step.morph is not None:
+        vars(module)[AFTER] = step.after
     for name, spec in record["tensors"].items():
         _add_empty(module, name, spec)
     remember(module, step)

@@ -16,8 +16,10 @@ from torch import nn
 from bioconvert.core.change import Change, TensorRecipe
 from bioconvert.core.random import Stream
 from bioconvert.graph.classes import STEPS, compose
-from bioconvert.graph.edits import Edit
+from bioconvert.graph.edits import FADE_STEP, Edit, Fade
+from bioconvert.graph.redirect import Path, redirecting_class
 from bioconvert.graph.rewrite import rewrite_of, rewritten_class
+from bioconvert.surgery.morphing import AFTER, Follower, Morph, forget, morphing_class
 
 NO_STREAM = Stream(0, "")
 
@@ -27,12 +29,14 @@ class Dropping:
     """The activation that went with a layer.
 
     Args:
-        activation: its class name.
+        activation: its class name; empty where none went.
         norm: dotted name of the normalisation between the layer and it, if there is one.
+        norm_dropped: whether that went too.
     """
 
     activation: str
     norm: str | None = None
+    norm_dropped: bool = False
 
 
 @dataclass
@@ -41,7 +45,8 @@ class Step:
 
     Args:
         rule: name of the rule.
-        action: ``"replace"``, ``"attach <mechanism>"``, ``"wrap"``, ``"drop"`` or ``"rewrite"``.
+        action: ``"replace"``, ``"attach <mechanism>"``, ``"wrap"``, ``"drop"``, ``"fold"``, ``"rewrite"`` or
+            ``"own"``.
         name: the name that the rule file gives to what was done, such as ``"YatLinear"``.
         into: the class whose behaviour the module took on.
         previous: the module's class before.
@@ -50,20 +55,40 @@ class Step:
         filled: names among ``added`` that were registered as ``None`` before.
         kept: the old values of tensors that were overwritten.
         edits: what was changed in the module's own forward.
+        redirects: names of the children that lead to each layer which answers for its weight.
         dropping: the activation that went with the layer.
+        morph: how the module goes over to what it becomes; ``None`` if it does so at once.
+        after: what the original's output goes through while it does.
+        parameter: the parameter that a rule named; empty where it named the module.
     """
 
     rule: str
     action: str
     name: str
-    into: type[nn.Module] | None
-    previous: type[nn.Module]
+    into: type[nn.Module] | None = None
+    previous: type[nn.Module] = nn.Module
     attributes: dict[str, object] = field(default_factory=dict)
     added: tuple[str, ...] = ()
     filled: tuple[str, ...] = ()
     kept: dict[str, torch.Tensor] = field(default_factory=dict)
     edits: tuple[Edit, ...] = ()
+    redirects: tuple[Path, ...] = ()
     dropping: Dropping | None = None
+    morph: Morph | None = None
+    after: tuple[Follower, ...] = ()
+    parameter: str = ""
+
+    def class_on(self, base: type[nn.Module]) -> type[nn.Module]:
+        """Give the class of a ``base`` module that has been through this step."""
+        if self.edits:
+            return rewritten_class(base, self.edits)
+        if self.redirects:
+            return redirecting_class(base, self.redirects)
+        if self.into is None:
+            return base
+        if self.morph is not None:
+            return morphing_class(self.into, base, self.morph.own)
+        return compose(self.into, base)
 
 
 def steps_of(module: nn.Module) -> list[Step]:
@@ -82,35 +107,30 @@ def conflicts(module: nn.Module, change: Change) -> list[str]:
 def carry_out(
     module: nn.Module,
     change: Change,
+    step: Step,
     *,
-    rule: str,
-    action: str,
-    name: str,
     stream: Stream = NO_STREAM,
     values: Mapping[str, torch.Tensor] | None = None,
-    dropping: Dropping | None = None,
 ) -> Step:
     """Change a module; if that fails, the module is as it was.
 
     Args:
         module: the module, changed in place.
         change: what becomes of it.
-        rule: name of the rule, for the record.
-        action: what is done, for the record.
-        name: what the rule file calls it, for the record.
+        step: what to put on record; what the change says is filled in.
         stream: the random numbers for new values.
         values: values found from sample data, instead of the recipes'.
-        dropping: the activation that goes with it, for the record.
     """
     made = {**change.adds, **change.overwrites}
     new = {each: _made(module, each, recipe, stream, values or {}) for each, recipe in made.items()}
-    step = Step(rule, action, name, change.into, type(module), dict(change.attributes), dropping=dropping)
+    step.into, step.previous, step.attributes = change.into, type(module), dict(change.attributes)
     step.added = tuple(change.adds)
     step.filled = tuple(each for each in change.adds if _is_registered(module, each))
     step.kept = {each: _require(module, each).detach().clone() for each in change.overwrites}
-    if change.into is not None:
-        set_class(module, compose(change.into, type(module)))
+    set_class(module, step.class_on(type(module)))
     vars(module).update(step.attributes)
+    if step.morph is not None:
+        vars(module)[AFTER] = step.after
     for each, recipe in change.adds.items():
         table: dict[str, Any] = module._parameters if recipe.kind == "parameter" else module._buffers
         table[each] = new[each]
@@ -127,12 +147,36 @@ def rewrite(container: nn.Module, edits: Iterable[Edit], *, rule: str) -> Step:
     Raises:
         Untraceable: its forward can't be traced, or the calls aren't there; the container is as it was.
     """
-    step = Step(rule, "rewrite", "rewrite", None, type(container), edits=tuple(edits))
-    cls = rewritten_class(type(container), step.edits)
+    step = Step(rule, "rewrite", "rewrite", previous=type(container), edits=tuple(edits))
+    cls = step.class_on(type(container))
     rewrite_of(cls).prepare(container)
+    if any(isinstance(edit, Fade) for edit in step.edits) and FADE_STEP not in container._buffers:
+        like = next(container.parameters(), None)
+        device = like.device if like is not None else None
+        container._buffers[FADE_STEP] = torch.zeros(1, dtype=torch.int64, device=device)
+        step.added = (FADE_STEP,)
     set_class(container, cls)
     remember(container, step)
     return step
+
+
+def redirect(container: nn.Module, paths: Iterable[Path], *, rule: str) -> Step:
+    """Let layers answer for their weights in a container that hands these to functions."""
+    step = Step(rule, "own", "redirect", previous=type(container), redirects=tuple(paths))
+    set_class(container, step.class_on(type(container)))
+    remember(container, step)
+    return step
+
+
+def rebuild(module: nn.Module) -> None:
+    """Give a module the class that its steps, which may have changed, lead to."""
+    steps = steps_of(module)
+    cls = steps[0].previous
+    for step in steps:
+        step.previous, cls = cls, step.class_on(cls)
+        if step.edits:
+            rewrite_of(cls).prepare(module)
+    set_class(module, cls)
 
 
 def undo(module: nn.Module) -> Step:
@@ -147,6 +191,8 @@ def undo(module: nn.Module) -> Step:
     set_class(module, step.previous)
     for name in step.attributes:
         vars(module).pop(name, None)
+    if step.morph is not None:
+        forget(module)
     for name in step.added:
         table = module._parameters if name in module._parameters else module._buffers
         if name in step.filled:

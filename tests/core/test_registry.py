@@ -7,7 +7,7 @@ from pydantic import Field, ValidationError
 from torch import nn
 
 from bioconvert.core.options import checked_options, option_names
-from bioconvert.core.registry import Registry, is_layer, layer, replacements
+from bioconvert.core.registry import Registry, is_layer, layer, owner, owner_for, replacements
 
 
 def build(module, site, *, rate: Annotated[float, Field(gt=0)] = 1.0, mode: Literal["a", "b"] = "a"):
@@ -71,6 +71,33 @@ class TestLayers:
         cls = layer(type("Other", (nn.Module,), {}))
         with pytest.raises(ValueError, match="registered already"):
             layer(cls)
+
+
+class TestOwners:
+    def test_a_registered_class_is_returned_unchanged(self):
+        """The decorator gives back what it was given, and it is found for the class that it is for."""
+        cls = type("CallingBilinear", (nn.Bilinear,), {"forward": lambda self, *inputs: None})
+        assert owner("torch.nn.Bilinear")(cls) is cls
+        assert owner_for(nn.Bilinear) is cls
+
+    def test_a_second_registration_is_refused(self):
+        """A class has one owner."""
+        cls = owner("torch.nn.Fold")(type("CallingFold", (nn.Fold,), {}))
+        with pytest.raises(ValueError, match=r"registered for torch\.nn\.Fold already: CallingFold"):
+            owner("torch.nn.Fold")(cls)
+
+    def test_the_nearest_ancestor_decides(self):
+        """A subclass is looked up by its nearest ancestor with an owner, whose forward it must still have."""
+        cls = owner("torch.nn.Unfold")(type("CallingUnfold", (nn.Unfold,), {"forward": lambda self, x: x}))
+        assert owner_for(type("Inheriting", (nn.Unfold,), {})) is cls
+        assert owner_for(type("Own", (nn.Unfold,), {"forward": lambda self, x: x})) is None
+        assert owner_for(cls) is None
+
+    def test_there_is_none_for_other_classes(self):
+        """A class without a registered ancestor has no owner; what isn't imported is never looked for."""
+        owner("no_such_package.Thing")(type("CallingThing", (), {}))
+        assert owner_for(nn.Linear) is None
+        assert owner_for(int) is None
 
 
 OPTIONS = [

@@ -6,7 +6,7 @@ from small_models import AttributeReads, Mlp, ReadAround, SometimesReadAround, T
 from torch import nn
 from torch.nn import functional as F
 
-from bioconvert.graph.reads import Called, resolve, weights_read_around
+from bioconvert.graph.reads import Called, Read, resolve, weights_read_around
 
 
 class Indexed(nn.Module):
@@ -97,16 +97,16 @@ CLASSES = [
 @pytest.mark.parametrize(("cls", "expected"), CLASSES)
 def test_reads_are_found_in_the_source(cls, expected):
     """Each layer whose weight is used as numbers is found, with whether it is called too."""
-    assert dict(weights_read_around(cls)) == expected
+    assert {read.chain: read.called for read in weights_read_around(cls)} == expected
 
 
 def test_swin_reads_its_projections(torchvision):
-    """torchvision's swin passes two layers' weights to a function."""
+    """torchvision's swin passes two layers' weights to a function, which passes them on to `F.linear`."""
     from torchvision.models.swin_transformer import ShiftedWindowAttention
 
-    assert dict(weights_read_around(ShiftedWindowAttention)) == {
-        ("qkv",): Called.NEVER,
-        ("proj",): Called.NEVER,
+    assert set(weights_read_around(ShiftedWindowAttention)) == {
+        Read(("qkv",), Called.NEVER, passed_on=True),
+        Read(("proj",), Called.NEVER, passed_on=True),
     }
 
 
@@ -115,7 +115,8 @@ def test_the_model_families_of_transformers(transformers):
     from transformers.models.mamba.modeling_mamba import MambaMixer
     from transformers.models.t5.modeling_t5 import T5DenseActDense
 
-    assert dict(weights_read_around(MambaMixer))["conv1d",] is Called.NEVER
+    reads = {read.chain: read for read in weights_read_around(MambaMixer)}
+    assert reads["conv1d",] == Read(("conv1d",), Called.NEVER, passed_on=False)
     assert weights_read_around(T5DenseActDense) == ()
 
 

@@ -21,6 +21,7 @@ from small_models import (
     seeded,
 )
 from torch import nn
+from torch.nn import functional as F
 from torch.nn.utils import parametrizations, weight_norm
 
 import bioconvert as bc
@@ -42,33 +43,60 @@ def applied(plan) -> list[str]:
 
 
 class TestCase1WeightReadAroundForward:
-    def test_a_layer_that_is_never_called_is_refused(self):
-        """The plan names the container that reads the weight; the other layer is converted."""
-        plan = bc.plan(ReadAround(), LINEARS)
-        assert applied(plan) == ["out"]
-        assert "ReadAround reads its weight and never calls it" in skipped(plan)["qkv"]
+    def test_a_layer_answers_for_its_weight(self):
+        """A layer whose weight goes to `F.linear` is converted, and called from then on."""
+        model = seeded(ReadAround)
+        report = bc.plan(model, LINEARS).apply()
+        assert applied(report) == ["qkv", "out"]
+        assert "ReadAround calls it from now on" in report.applied[0].reason
+        assert torch.equal(model(X), model.out(model.qkv(X)))
 
-    def test_attention_is_refused(self):
-        """`nn.MultiheadAttention` hands its projection's weight to a function."""
-        plan = bc.plan(nn.MultiheadAttention(8, 2), LINEARS)
-        assert applied(plan) == []
-        assert "MultiheadAttention reads its weight" in skipped(plan)["out_proj"]
+    def test_attention_is_converted_through_its_owner(self):
+        """`nn.MultiheadAttention` hands its projection's weight to a function; its own subclass calls it."""
+        attention = seeded(lambda: nn.MultiheadAttention(8, 2, batch_first=True)).eval()
+        x = torch.linspace(-1, 1, 2 * 5 * 8).view(2, 5, 8)
+        with torch.no_grad():
+            before = attention(x, x, x, need_weights=False)[0]
+            bc.convert(attention, LINEARS)
+            after = attention(x, x, x, need_weights=False)[0]
+        assert isinstance(attention.out_proj, YatLinear)
+        assert isinstance(attention, nn.MultiheadAttention)
+        assert not torch.allclose(before, after)
+        assert type(bc.revert(attention)) is nn.MultiheadAttention
+        with torch.no_grad():
+            assert torch.equal(attention(x, x, x, need_weights=False)[0], before)
 
-    @pytest.mark.parametrize(("separate", "converted"), [(False, ["qkv"]), (True, [])])
-    def test_a_layer_that_is_sometimes_called_needs_its_trace(self, separate, converted):
-        """The graph tells which of the two ways this very instance takes."""
-        assert applied(bc.plan(SometimesReadAround(separate), LINEARS)) == converted
+    @pytest.mark.parametrize("separate", [False, True])
+    def test_a_layer_that_is_sometimes_called_is_used_either_way(self, separate):
+        """Whether this very instance calls the layer or reads its weight, the new layer is what counts."""
+        model = seeded(lambda: SometimesReadAround(separate))
+        bc.convert(model, LINEARS)
+        if not separate:
+            assert torch.equal(model(X), model.qkv(X))
+            return
+        unbiased = copy.deepcopy(model.qkv)
+        unbiased.bias = None
+        assert torch.equal(model(X), unbiased(X))
 
-    def test_without_a_trace_it_needs_inputs(self):
-        """Where neither source nor trace is certain, the refusal asks for example inputs."""
+    def test_other_uses_of_a_weight_need_inputs(self):
+        """Where it isn't certain that a function gets the weight, the refusal asks for example inputs."""
 
-        class Untraceable(SometimesReadAround):
+        class Product(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.f = nn.Linear(4, 4, bias=False)
+                self.scale = nn.Linear(4, 4)
+
             def forward(self, x):
-                return super().forward(x) if x.sum() > 0 else x
+                return x @ self.f.weight.t() * self.scale.weight.sum()
 
-        model = Untraceable(False)
-        assert "give example_inputs" in skipped(bc.plan(model, LINEARS))["qkv"]
-        assert applied(bc.plan(model, LINEARS, example_inputs=(X.abs(),))) == ["qkv"]
+        model = Product()
+        reasons = skipped(bc.plan(model, LINEARS))
+        assert "give example_inputs" in reasons["f"]
+        report = bc.plan(model, LINEARS, example_inputs=(X,)).apply()
+        assert applied(report) == ["f"]
+        assert "never ran" in skipped(report)["scale"]
+        assert torch.equal(model(X), model.f(X) * model.scale.weight.sum())
 
     def test_an_unused_layer_goes_back(self):
         """What the proof on example inputs finds unused is as it was, and the report says so."""
@@ -90,13 +118,13 @@ class TestCase1WeightReadAroundForward:
 
 
 class TestCase2FusedEvaluation:
-    def test_the_encoder_layer_is_refused(self):
-        """In evaluation a fused kernel would use the old weights alone: its layers stay."""
+    def test_the_encoder_layer_is_converted_through_its_owner(self):
+        """The fused kernel of evaluation would use the old weights alone: it is switched off."""
         layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
-        plan = bc.plan(layer, LINEARS)
-        assert applied(plan) == []
-        assert "fused kernel" in skipped(plan)["linear1"]
-        assert "fused kernel" in skipped(plan)["linear2"]
+        report = bc.plan(layer, LINEARS).apply()
+        assert applied(report) == ["self_attn.out_proj", "linear1", "linear2"]
+        assert isinstance(layer, nn.TransformerEncoderLayer)
+        assert type(bc.revert(layer)) is nn.TransformerEncoderLayer
 
     def test_training_and_evaluation_agree(self):
         """With or without inputs, nothing is converted on one path only."""
@@ -182,8 +210,8 @@ class TestCase5LookAlikes:
         model(X)
         assert applied(bc.plan(model, LINEARS)) == ["0"]
 
-    def test_timm_look_alikes_are_left_alone(self, timm):
-        """`Conv2dSame` has a forward of its own; `BatchNormAct2d` hides an activation."""
+    def test_timm_look_alikes(self, timm):
+        """`Conv2dSame` has a forward of its own; the activation inside `BatchNormAct2d` is found."""
         from timm.layers import BatchNormAct2d, Conv2dSame
 
         model = nn.Sequential(Conv2dSame(3, 4, 3), BatchNormAct2d(4), nn.Conv2d(4, 4, 3), BatchNormAct2d(4))
@@ -192,9 +220,12 @@ class TestCase5LookAlikes:
             "replace": {"with": "YatConv2d", "activation": "drop"},
         }
         plan = bc.plan(model, {"version": 1, "rules": [rule]})
-        assert applied(plan) == []
+        assert applied(plan) == ["2"]
         assert "forward of its own" in skipped(plan)["0"]
-        assert "followed by BatchNormAct2d" in skipped(plan)["2"]
+        plan.apply()
+        x = torch.linspace(-1, 1, 12).view(3, 4)
+        assert torch.equal(model[1].act(-x), F.relu(-x))
+        assert torch.equal(model[3].act(-x), -x)
 
     def test_the_transposed_linear_of_transformers(self, transformers):
         """`Conv1D` keeps its weight as [in, out]: the Yat layer respects the layout."""

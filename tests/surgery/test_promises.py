@@ -162,7 +162,7 @@ class TestEveryModel:
 
     def test_a_failed_apply_leaves_no_trace(self, make, inputs, rules, monkeypatch):
         """A failure at the last layer, after all others are converted, undoes everything."""
-        from bioconvert.surgery import apply
+        from bioconvert.surgery import sequence
 
         model = seeded(make)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -170,14 +170,14 @@ class TestEveryModel:
         plan = bc.plan(model, rules, example_inputs=inputs, optimizer=optimizer)
         if not plan.applied:
             pytest.skip("the rules apply nowhere in this model")
-        real, last = apply.carry_out, plan.applied[-1].path
+        real, last = sequence.carry_out, plan.applied[-1].path
 
-        def failing(module, change, **kwargs):
+        def failing(module, change, step, **kwargs):
             if kwargs["stream"].name == last:
                 raise RuntimeError("out of luck")
-            return real(module, change, **kwargs)
+            return real(module, change, step, **kwargs)
 
-        monkeypatch.setattr(apply, "carry_out", failing)
+        monkeypatch.setattr(sequence, "carry_out", failing)
         with pytest.raises(bc.ConversionError, match="out of luck"):
             plan.apply()
         assert state(model) == before

@@ -1,0 +1,19 @@
+"""Staying one call in a user's own ``torch.fx`` trace, as every module of torch does."""
+
+from __future__ import annotations
+
+from torch import fx, nn
+
+
+def traced_call(module: nn.Module, *arguments: object) -> fx.Proxy | None:
+    """Record the call of a module whose forward can't be traced, where its arguments are symbolic.
+
+    Returns:
+        What stands for the output; ``None`` where there is nothing to record, because nothing is symbolic or
+        because the module itself is what is traced.
+    """
+    tracers = (each.tracer for each in arguments if isinstance(each, fx.Proxy))
+    tracer = next(tracers, None)
+    if not isinstance(tracer, fx.Tracer) or tracer.root is module:
+        return None
+    return tracer.create_proxy("call_module", tracer.path_of_module(module), arguments, {})

@@ -1,0 +1,110 @@
+"""The end of morphing: counting its steps, and leaving the replacements alone."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from bioconvert.graph.edits import Fade
+from bioconvert.surgery.look import unwrapped
+from bioconvert.surgery.morphing import ADDED, PREFIX, STEP, STEPS, forget
+from bioconvert.surgery.optimizer import remove_parameters
+from bioconvert.surgery.steps import Step, rebuild, steps_of
+
+
+def morph_step(model: nn.Module) -> float:
+    r"""Let every morphing layer of a model go one step further.
+
+    Args:
+        model: the model; call this once after each step of its optimizer.
+
+    Returns:
+        The least :math:`\lambda` of its layers by then; 1 when all have arrived, or none morphs.
+
+    Example:
+        >>> import bioconvert as bc
+        >>> rule = {"match": {"type": "linear"}, "replace": {"with": "YatLinear", "morph": {"steps": 4}}}
+        >>> model = bc.convert(nn.Sequential(nn.Linear(4, 4)), {"version": 1, "rules": [rule]})
+        >>> morph_step(model)
+        0.25
+    """
+    least = 1.0
+    for module in unwrapped(model).modules():
+        lengths = [length for step in steps_of(module) for length in _lengths(step)]
+        counter = module._buffers.get(STEP)
+        if lengths and counter is not None:
+            with torch.no_grad():
+                counter.add_(1)
+            if not counter.is_meta:
+                least = min(least, int(counter) / max(lengths))
+    return least
+
+
+def _lengths(step: Step) -> list[int]:
+    faded = [edit.steps for edit in step.edits if isinstance(edit, Fade)]
+    return [*faded, step.morph.steps] if step.morph is not None else faded
+
+
+def finalize(model: nn.Module, *, optimizer: torch.optim.Optimizer | None = None) -> nn.Module:
+    """Leave the replacements of all morphing layers alone, however far they have come.
+
+    What the originals needed goes; :func:`revert` still brings them back. A model in which nothing morphs
+    stays as it is.
+
+    Args:
+        model: the model, changed in place.
+        optimizer: forgets the parameters whose values go over to others.
+
+    Returns:
+        The same model.
+
+    Example:
+        >>> import bioconvert as bc
+        >>> rule = {"match": {"type": "linear"}, "replace": {"with": "YatLinear", "morph": {"steps": 4}}}
+        >>> model = bc.convert(nn.Sequential(nn.Linear(4, 4)), {"version": 1, "rules": [rule]})
+        >>> type(finalize(model)[0]).__name__
+        'YatLinear'
+    """
+    removed: list[torch.Tensor] = []
+    for module in unwrapped(model).modules():
+        steps = [step for step in steps_of(module) if _lengths(step)]
+        for step in steps:
+            removed += _finish(module, step)
+        if steps:
+            rebuild(module)
+    if optimizer is not None:
+        remove_parameters(optimizer, removed)
+    return model
+
+
+def _finish(module: nn.Module, step: Step) -> list[torch.Tensor]:
+    """Let one step have come to its end; gives the parameters that go."""
+    step.edits = tuple(edit.drop if isinstance(edit, Fade) else edit for edit in step.edits)
+    gone = [_settle(module, step, name) for name in (step.morph.own if step.morph is not None else ())]
+    if step.morph is not None:
+        step.attributes = {
+            name: value for name, value in step.attributes.items() if name not in (STEPS, ADDED)
+        }
+        forget(module)
+    module._buffers.pop(STEP, None)
+    step.added = tuple(name for name in step.added if name != STEP)
+    step.morph, step.after = None, ()
+    return [tensor for tensor in gone if tensor is not None]
+
+
+def _settle(module: nn.Module, step: Step, name: str) -> torch.Tensor | None:
+    """Put a tensor of the replacement in the place of the original's; give it if that one stays."""
+    held = f"{PREFIX}{name}"
+    tensor = module._parameters.pop(held)
+    assert tensor is not None
+    old = module._parameters.get(name)
+    if old is None:
+        module._parameters[name] = tensor
+        step.filled = (*step.filled, name)
+        step.added = tuple(name if each == held else each for each in step.added)
+        return None
+    step.kept[name] = old.detach().clone()
+    step.added = tuple(each for each in step.added if each != held)
+    with torch.no_grad():
+        old.copy_(tensor)
+    return tensor

@@ -1,0 +1,271 @@
+r"""Morphing: a layer that goes over from what it was to its replacement while it is trained.
+
+.. math::
+    y = (1 - \lambda) \, f(x) + \lambda \, g(x), \qquad \lambda = \min(1, \text{morph\_step} / \text{steps})
+
+with :math:`f` the original layer, and the activation that went with it, and :math:`g` the replacement.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.autograd import Function
+
+from bioconvert.core.change import Change, Old, TensorRecipe
+from bioconvert.core.errors import Refused
+from bioconvert.core.random import Stream
+from bioconvert.functional.blending import blend, is_symbolic, select
+from bioconvert.graph.classes import Recipe, compose, made_class, original_class
+
+STEP = "morph_step"
+"""The buffer that counts the steps, of shape [1]."""
+STEPS = "morph_steps"
+AFTER = "morph_after"
+"""What the original's output goes through: the activation that went with the layer, in a tuple."""
+PREFIX = "morph_"
+"""Before the name of a tensor that the replacement has instead of the original's."""
+ADDED = "morph_added"
+"""Names of the tensors that the replacement brought with it."""
+_SIDE = "_morph_side"
+_SEEN = "_morph_seen"
+
+
+@dataclass(frozen=True, slots=True)
+class Morph:
+    """How a layer goes over to its replacement.
+
+    Args:
+        steps: number of steps that it takes.
+        own: names of tensors that the replacement has instead of the original's while both are at work.
+    """
+
+    steps: int
+    own: tuple[str, ...] = ()
+
+
+def on_the_way(module: nn.Module, change: Change, steps: int) -> tuple[Change, Morph]:
+    """Turn a change into one that the module goes through gradually.
+
+    What the change would put in place of the original's tensors is added beside them, under another name,
+    and so is what fills a place that is empty.
+
+    Raises:
+        Refused: the change makes no other class of the module.
+    """
+    if change.into is None:
+        raise Refused("there is nothing to morph into: it keeps its class")
+    filled = (name for name in change.adds if name in module._parameters or name in module._buffers)
+    own = (*change.overwrites, *filled)
+    adds = {own_name(name, own): recipe for name, recipe in {**change.adds, **change.overwrites}.items()}
+    counter = TensorRecipe(_no_steps, reads=(), kind="buffer")
+    attributes = {**change.attributes, STEPS: steps, ADDED: list(adds)}
+    changed = dataclasses.replace(change, attributes=attributes, adds={**adds, STEP: counter}, overwrites={})
+    return changed, Morph(steps, own)
+
+
+def own_name(name: str, own: Collection[str]) -> str:
+    """Give the name under which a tensor of the replacement is held while it morphs."""
+    return f"{PREFIX}{name}" if name in own else name
+
+
+def _no_steps(old: Old, stream: Stream) -> torch.Tensor:  # noqa: ARG001 - one signature for all recipes
+    return torch.zeros(1, dtype=torch.int64)
+
+
+class Morphing(nn.Module):
+    """The behaviour of a layer on its way; a mixin before the replacement's class."""
+
+    _morph_original: type[nn.Module]
+    _morph_replacement: type[nn.Module]
+    _morph_own: tuple[str, ...]
+
+    def acts_as_original(self) -> bool:
+        """Say whether the layer does, for certain, nothing but what the original layer did alone."""
+        own = vars(self)
+        return not own[AFTER] and not is_symbolic(_step(self)) and _steps_done(self) <= 0
+
+    def _morphed(self, *args: Any, **kwargs: Any) -> Any:
+        if is_symbolic(_step(self)):
+            return self._selected(*args, **kwargs)
+        done, steps = _steps_done(self), vars(self)[STEPS]
+        if done <= 0:
+            # The replacement is left out of the sum, where 0 · inf would be NaN.
+            return self._continued(self._morph_original.forward(self, *self._attached(args), **kwargs))
+        if done >= steps:
+            return self._replaced(None, *args, **kwargs)
+        output = self._morph_original.forward(self, *self._own_copy(args), **kwargs)
+        replaced = self._replaced(output, *args, **kwargs)
+        return blend(self._continued(output, kept=True), replaced, done / steps)
+
+    def _selected(self, *args: Any, **kwargs: Any) -> Any:
+        """Give what :meth:`_morphed` gives, in operations that don't look at the step's value."""
+        amount = (_step(self) / vars(self)[STEPS]).clamp(0, 1)
+        output = self._morph_original.forward(self, *self._own_copy(args), **kwargs)
+        # At step 0 the replacement sees zeros, so that what it gives has no infinite gradient.
+        masked = tuple(_masked(each, amount) for each in args)
+        replaced = self._replaced(_masked(output, amount), *masked, **kwargs)
+        return select(self._continued(output, kept=True), replaced, amount)
+
+    def _continued(self, output: Any, *, kept: bool = False) -> Any:
+        """Apply what went with the layer.
+
+        Args:
+            output: the original layer's output.
+            kept: whether it is still needed as it is.
+        """
+        for follower in vars(self)[AFTER]:
+            if kept and _works_in_place(follower):
+                output = output.clone()
+            output = apply_follower(follower, output)
+        return output
+
+    def _replaced(self, output: Any, *args: Any, **kwargs: Any) -> Any:
+        with self._on_the_side_of_the_replacement():
+            beside: Callable[..., Any] | None = getattr(self, "forward_beside", None)
+            if output is not None and beside is not None and "weight" not in self._morph_own:
+                bias = self._parameters.get("bias")
+                shared = beside(output, bias, *args, **kwargs)
+                if shared is not NotImplemented:
+                    return shared
+            return self._morph_replacement.forward(self, *args, **kwargs)
+
+    @contextmanager
+    def _on_the_side_of_the_replacement(self) -> Iterator[None]:
+        if not self._morph_own:
+            yield
+            return
+        vars(self)[_SIDE] = True
+        try:
+            yield
+        finally:
+            vars(self)[_SIDE] = False
+
+    def _own_copy(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Keep the input as it is for the replacement, where the original works in place."""
+        return tuple(each.clone() for each in args) if _works_in_place(self) else args
+
+    def _attached(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Let the replacement's own parameters be part of the graph, with a gradient of zero.
+
+        Who reduces gradients over processes waits for each of them.
+        """
+        if not torch.is_grad_enabled() or not args or not isinstance(args[0], torch.Tensor):
+            return args
+        added = (self._parameters.get(name) for name in vars(self)[ADDED])
+        waiting = [parameter for parameter in added if parameter is not None and parameter.requires_grad]
+        if not waiting or not args[0].is_floating_point():
+            return args
+        return (_Attached.apply(args[0], *waiting), *args[1:])  # type: ignore[no-untyped-call]
+
+
+class _Attached(Function):
+    """Gives its first argument back, and makes the others part of its graph."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, *parameters: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(*parameters)
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        by_x = grads[0] if ctx.needs_input_grad[0] else None
+        return by_x, *(torch.zeros_like(parameter) for parameter in ctx.saved_tensors)
+
+
+def _step(module: nn.Module) -> torch.Tensor:
+    step = module._buffers[STEP]
+    assert step is not None
+    return step
+
+
+def _steps_done(module: nn.Module) -> int:
+    """Read the step, which on an accelerator means to wait: once for each value that it takes."""
+    step = _step(module)
+    if step.is_inference():
+        return int(step)
+    seen = vars(module).get(_SEEN)
+    if seen is None or seen[0] is not step or seen[1] != step._version:
+        seen = (step, step._version, int(step))
+        vars(module)[_SEEN] = seen
+    done: int = seen[2]
+    return done
+
+
+def _masked(value: Any, amount: torch.Tensor) -> Any:
+    if not isinstance(value, torch.Tensor) or not value.is_floating_point():
+        return value
+    return torch.where(amount > 0, value, torch.zeros_like(value))
+
+
+Follower = nn.Module | Callable[[torch.Tensor], torch.Tensor]
+
+
+def apply_follower(follower: Follower, x: torch.Tensor) -> torch.Tensor:
+    """Do what a module did before it was converted, or what a function does."""
+    if isinstance(follower, nn.Module):
+        found: torch.Tensor = original_class(follower).forward(follower, x)
+        return found
+    return follower(x)
+
+
+def _works_in_place(follower: Follower) -> bool:
+    return bool(getattr(follower, "inplace", False))
+
+
+def forget(module: nn.Module) -> None:
+    """Remove from a module what is there for morphing alone, but for its tensors."""
+    for name in (STEPS, AFTER, ADDED, _SIDE, _SEEN):
+        vars(module).pop(name, None)
+
+
+_classes: dict[tuple[type, type, tuple[str, ...]], type[nn.Module]] = {}
+
+
+def morphing_class(
+    into: type[nn.Module], base: type[nn.Module], own: tuple[str, ...] = ()
+) -> type[nn.Module]:
+    """Give the class of a ``base`` layer on its way to ``into``.
+
+    Args:
+        into: the replacement's class.
+        base: the layer's own class.
+        own: names of tensors that the replacement has instead of the original's, under ``morph_<name>``.
+    """
+    if (into, base, own) not in _classes:
+        replacement = compose(into, base)
+
+        def forward(self: Morphing, *args: Any, **kwargs: Any) -> Any:
+            return self._morphed(*args, **kwargs)
+
+        forward.__doc__ = replacement.forward.__doc__
+        forward.__wrapped__ = base.forward  # type: ignore[attr-defined]
+        namespace = {
+            "forward": forward,
+            "__module__": replacement.__module__,
+            "__doc__": replacement.__doc__,
+            "_morph_original": base,
+            "_morph_replacement": replacement,
+            "_morph_own": own,
+            **{name: _sided(name) for name in own},
+        }
+        recipe = Recipe(morphing_class, (into, base, own))
+        bases = (Morphing, replacement)
+        _classes[into, base, own] = made_class(f"Morphing{replacement.__name__}", bases, namespace, recipe)
+    return _classes[into, base, own]
+
+
+def _sided(name: str) -> property:
+    """Give the original's tensor to whoever asks, and the replacement's own to the replacement."""
+
+    def get(self: nn.Module) -> torch.Tensor | None:
+        held = f"{PREFIX}{name}" if vars(self).get(_SIDE) else name
+        return self._parameters[held] if held in self._parameters else self._buffers[held]
+
+    return property(get)

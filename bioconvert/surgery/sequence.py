@@ -1,0 +1,94 @@
+"""The steps of a conversion beyond the modules themselves, in an order that can be undone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from bioconvert.core.change import Change
+from bioconvert.core.random import Stream
+from bioconvert.graph.edits import Edit
+from bioconvert.graph.flow import Graphs
+from bioconvert.graph.redirect import Path
+from bioconvert.surgery.drops import DROPPED, Drops, arrange
+from bioconvert.surgery.morphing import on_the_way
+from bioconvert.surgery.operations import Operation
+from bioconvert.surgery.steps import NO_STREAM, Step, carry_out, redirect, rewrite, undo
+
+
+@dataclass
+class StepLog:
+    """The modules that steps were done to, in that order."""
+
+    modules: list[nn.Module] = field(default_factory=list)
+
+    def carry_out(
+        self,
+        module: nn.Module,
+        change: Change,
+        step: Step,
+        *,
+        stream: Stream = NO_STREAM,
+        values: Mapping[str, torch.Tensor] | None = None,
+    ) -> None:
+        """Change a module."""
+        carry_out(module, change, step, stream=stream, values=values)
+        self.modules.append(module)
+
+    def rewrite(self, container: nn.Module, edits: Iterable[Edit], rule: str) -> None:
+        """Give a container a forward of its own."""
+        rewrite(container, edits, rule=rule)
+        self.modules.append(container)
+
+    def redirect(self, container: nn.Module, paths: Iterable[Path], rule: str) -> None:
+        """Let layers answer for their weights in a container."""
+        redirect(container, paths, rule=rule)
+        self.modules.append(container)
+
+    def undo_all(self) -> None:
+        """Undo all steps, the last one first."""
+        while self.modules:
+            undo(self.modules.pop())
+
+
+def _arranged(operations: Iterable[Operation], graphs: Graphs) -> Drops:
+    return arrange([o.drop for o in operations if o.drop is not None], graphs)
+
+
+def rewritten_containers(operations: Iterable[Operation], graphs: Graphs) -> list[nn.Module]:
+    """Give the containers that need a forward of their own."""
+    return [container for container, _, _ in _arranged(operations, graphs).rewrites]
+
+
+def drop_followers(operations: Iterable[Operation], graphs: Graphs, log: StepLog) -> None:
+    """Leave out what replaced layers make superfluous."""
+    arranged = _arranged(operations, graphs)
+    for drop in arranged.modules:
+        change, morph = on_the_way(drop.module, DROPPED, drop.fading) if drop.fading else (DROPPED, None)
+        log.carry_out(drop.module, change, Step(drop.rule, "drop", "Dropped", morph=morph))
+    for container, edits, rule in arranged.rewrites:
+        log.rewrite(container, edits, rule)
+
+
+def own_layers(operations: Iterable[Operation], log: StepLog) -> None:
+    """Let containers call the layers whose weights they read.
+
+    That comes last, around whatever else becomes of a container's forward.
+    """
+    redirects: dict[nn.Module, tuple[dict[Path, None], str]] = {}
+    classes: dict[nn.Module, tuple[Change, str]] = {}
+    for operation in operations:
+        own = operation.own
+        if own is not None and own.into is not None:
+            classes.setdefault(own.container, (own.change, operation.rule))
+        elif own is not None:
+            paths, _ = redirects.setdefault(own.container, ({}, operation.rule))
+            paths[own.path] = None
+    for container, (change, rule) in classes.items():
+        name = change.into.__name__ if change.into is not None else ""
+        log.carry_out(container, change, Step(rule, "own", name))
+    for container, (found, rule) in redirects.items():
+        log.redirect(container, found, rule)
