@@ -14,7 +14,19 @@ from bioconvert.surgery import Drift, Plan, Report, drift, finalize, make_plan, 
 from bioconvert.surgery.plan import Rules
 from bioconvert.surgery.samples import Inputs
 
-__all__ = ["Drift", "Plan", "Report", "convert", "drift", "finalize", "load", "morph_step", "plan", "revert", "save"]
+__all__ = [
+    "Drift",
+    "Plan",
+    "Report",
+    "convert",
+    "drift",
+    "finalize",
+    "load",
+    "morph_step",
+    "plan",
+    "revert",
+    "save",
+]
 
 Model = TypeVar("Model", bound=nn.Module)
 

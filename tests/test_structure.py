@@ -105,9 +105,14 @@ NEUTRAL = {
     "bioconvert.layers.acting",
     "bioconvert.layers.acting.acts_as_original",
     "bioconvert.layers.acting.every_layer_called",
+    "bioconvert.layers.acting.joined",
+    "bioconvert.layers.acting.with_idle_parameters",
     "bioconvert.layers.dropped",
     "bioconvert.layers.dropped.Dropped",
     "bioconvert.layers.owners",
+    "bioconvert.layers.tolerance",
+    "bioconvert.layers.tolerance.insist",
+    "bioconvert.layers.tolerance.tolerate",
     "bioconvert.layers",
 }
 """What says whether a layer acts as the original, what a dropped activation becomes, and who registers owners."""

@@ -26,6 +26,7 @@ def yat_conv1d(
     bias_mode: BiasMode = "pre",
     floor: float = 0.0,
     spherical: bool = False,
+    score: torch.Tensor | None = None,
 ) -> torch.Tensor:
     r"""Score the patches of a signal by alignment with, and nearness to, each kernel.
 
@@ -46,6 +47,7 @@ def yat_conv1d(
         bias_mode: ``"pre"`` or ``"post"``.
         floor: least squared distance, in units of :math:`\lVert x_p \rVert^2 + \lVert w_k \rVert^2`.
         spherical: whether to bring :math:`x_p` and :math:`w_k` to unit length first.
+        score: :math:`w_k \cdot x_p`, of the output's shape, where it is known already.
 
     Shape:
         - ``x``: :math:`(N, C, L)` or :math:`(C, L)`.
@@ -57,7 +59,7 @@ def yat_conv1d(
     """
     units = make_units(bias, alpha, epsilon, offset, bias_mode)
     geometry = convolution(weight.shape[2:], stride, padding, dilation, groups)
-    return _convolved(x, weight, geometry, units, floor, spherical)
+    return _convolved(x, weight, geometry, units, floor, spherical, score)
 
 
 def yat_conv2d(
@@ -75,6 +77,7 @@ def yat_conv2d(
     bias_mode: BiasMode = "pre",
     floor: float = 0.0,
     spherical: bool = False,
+    score: torch.Tensor | None = None,
 ) -> torch.Tensor:
     r"""Score the patches of a picture by alignment with, and nearness to, each kernel.
 
@@ -95,6 +98,7 @@ def yat_conv2d(
         bias_mode: ``"pre"`` or ``"post"``.
         floor: least squared distance, in units of :math:`\lVert x_p \rVert^2 + \lVert w_k \rVert^2`.
         spherical: whether to bring :math:`x_p` and :math:`w_k` to unit length first.
+        score: :math:`w_k \cdot x_p`, of the output's shape, where it is known already.
 
     Shape:
         - ``x``: :math:`(N, C, H, W)` or :math:`(C, H, W)`.
@@ -106,7 +110,7 @@ def yat_conv2d(
     """
     units = make_units(bias, alpha, epsilon, offset, bias_mode)
     geometry = convolution(weight.shape[2:], stride, padding, dilation, groups)
-    return _convolved(x, weight, geometry, units, floor, spherical)
+    return _convolved(x, weight, geometry, units, floor, spherical, score)
 
 
 def yat_conv3d(
@@ -124,6 +128,7 @@ def yat_conv3d(
     bias_mode: BiasMode = "pre",
     floor: float = 0.0,
     spherical: bool = False,
+    score: torch.Tensor | None = None,
 ) -> torch.Tensor:
     r"""Score the patches of a volume by alignment with, and nearness to, each kernel.
 
@@ -144,6 +149,7 @@ def yat_conv3d(
         bias_mode: ``"pre"`` or ``"post"``.
         floor: least squared distance, in units of :math:`\lVert x_p \rVert^2 + \lVert w_k \rVert^2`.
         spherical: whether to bring :math:`x_p` and :math:`w_k` to unit length first.
+        score: :math:`w_k \cdot x_p`, of the output's shape, where it is known already.
 
     Shape:
         - ``x``: :math:`(N, C, D, H, W)` or :math:`(C, D, H, W)`.
@@ -155,15 +161,22 @@ def yat_conv3d(
     """
     units = make_units(bias, alpha, epsilon, offset, bias_mode)
     geometry = convolution(weight.shape[2:], stride, padding, dilation, groups)
-    return _convolved(x, weight, geometry, units, floor, spherical)
+    return _convolved(x, weight, geometry, units, floor, spherical, score)
 
 
 def _convolved(
-    x: torch.Tensor, weight: torch.Tensor, geometry: Geometry, units: Units, floor: float, spherical: bool
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    geometry: Geometry,
+    units: Units,
+    floor: float,
+    spherical: bool,
+    score: torch.Tensor | None,
 ) -> torch.Tensor:
     dtype, batched = score_dtype(x), x.dim() == weight.dim()
     with without_autocast(x):
         units = units.map(lambda unit: unit.to(dtype))
         batch = x.to(dtype) if batched else x.to(dtype).unsqueeze(0)
-        y = product(geometry, floor, batch, weight.to(dtype), units, spherical=spherical)
+        known = score if score is None or batched else score.unsqueeze(0)
+        y = product(geometry, floor, batch, weight.to(dtype), units, spherical=spherical, score=known)
     return narrowed(y if batched else y.squeeze(0), output_dtype(x))

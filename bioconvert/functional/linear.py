@@ -22,6 +22,7 @@ def yat_linear(
     bias_mode: BiasMode = "pre",
     floor: float = 0.0,
     spherical: bool = False,
+    score: torch.Tensor | None = None,
 ) -> torch.Tensor:
     r"""Score inputs by how well they align with, and how near they lie to, each weight row.
 
@@ -41,9 +42,11 @@ def yat_linear(
         bias_mode: ``"pre"`` or ``"post"``.
         floor: least squared distance, in units of :math:`\lVert x \rVert^2 + \lVert w_i \rVert^2`.
         spherical: whether to bring :math:`x` and :math:`w_i` to unit length first.
+        score: :math:`w_i \cdot x`, where it is known already.
 
     Shape:
-        - ``x``: :math:`(*, F)`, ``weight``: :math:`(K, F)`, ``bias`` and ``offset``: :math:`(K)`.
+        - ``x``: :math:`(*, F)`, ``weight``: :math:`(K, F)`, ``bias`` and ``offset``: :math:`(K)`,
+          ``score``: :math:`(*, K)`.
         - Output: :math:`(*, K)`, in the type of ``x``, or that of autocast.
 
     Raises:
@@ -53,7 +56,8 @@ def yat_linear(
     with without_autocast(x):
         units = make_units(bias, alpha, epsilon, offset, bias_mode).map(lambda unit: unit.to(dtype))
         rows = x.to(dtype).reshape(-1, x.shape[-1])
-        y = product(Geometry(), floor, rows, weight.to(dtype), units, spherical=spherical)
+        known = score.to(dtype).reshape(-1, weight.shape[0]) if score is not None else None
+        y = product(Geometry(), floor, rows, weight.to(dtype), units, spherical=spherical, score=known)
     if x.dim() != 2:
         # As torch's own linear does it: nobody else has the rows, so that the result needn't be a view.
         y = torch.ops.aten._unsafe_view(y, (*x.shape[:-1], weight.shape[0]))

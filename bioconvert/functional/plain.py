@@ -30,6 +30,7 @@ def plain_product(
     units: Units,
     *,
     spherical: bool = False,
+    score: torch.Tensor | None = None,
 ) -> Product:
     """Put the Yat product upon a linear map.
 
@@ -40,9 +41,10 @@ def plain_product(
         weight: weights.
         units: what belongs to the output units.
         spherical: whether inputs and weights are brought to unit length.
+        score: the products of inputs and weights, where they are known already.
     """
     layout = Layout(geometry.groups, x.dim() - 2, last=False)
-    score = layout.arrange(geometry.score(x, weight))
+    score = layout.arrange(geometry.score(x, weight) if score is None else score)
     squares = layout.arrange(x).square().sum(layout.channels, keepdim=True)
     input_norm = layout.arrange(window_sum(layout.restore(squares), geometry.windows))
     weight_norm = layout.spread(weight.flatten(1).square().sum(1))

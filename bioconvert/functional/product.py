@@ -13,7 +13,14 @@ from bioconvert.functional.units import Units
 
 
 def product(
-    geometry: Geometry, floor: float, x: torch.Tensor, weight: torch.Tensor, units: Units, *, spherical: bool
+    geometry: Geometry,
+    floor: float,
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    units: Units,
+    *,
+    spherical: bool,
+    score: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Put the Yat product upon a linear map; inputs too near a weight for fp32 are computed in fp64.
 
@@ -26,10 +33,11 @@ def product(
         weight: weights.
         units: what belongs to the output units.
         spherical: whether inputs and weights are brought to unit length.
+        score: the products of inputs and weights, where they are known already.
     """
     operands = [operand for operand in (x, weight, *units) if isinstance(operand, torch.Tensor)]
-    if wants_plain_operations(operands) or x.numel() == 0:
-        return plain_product(geometry, floor, x, weight, units, spherical=spherical).y
+    if score is not None or wants_plain_operations(operands) or x.numel() == 0:
+        return plain_product(geometry, floor, x, weight, units, spherical=spherical, score=score).y
     if spherical:
         y, near = _plain_on_sphere(geometry, floor, x, weight, units)
     else:

@@ -93,12 +93,20 @@ def function_activation(
     """Describe an activation that the model calls as a function; ``None`` if its arguments are computed."""
     given = dict(kwargs)
     if args[1:]:
-        names = list(inspect.signature(function).parameters)[1:]
+        names = _names(function)
         given |= dict(zip(names, args[1:], strict=False))
     fixed = {key: value for key, value in given.items() if key not in ("input", "inplace")}
     if any(isinstance(value, torch.fx.Node) for value in fixed.values()):
         return None
     return Activation(name, FunctionCall(name, tuple(fixed.items())))
+
+
+def _names(function: Callable[..., Any]) -> list[str]:
+    """Name a function's parameters but for the first; those of a builtin have no names to go by."""
+    try:
+        return list(inspect.signature(function).parameters)[1:]
+    except ValueError:
+        return ["weight"]
 
 
 def method_activation(name: str) -> Activation:

@@ -54,11 +54,19 @@ def full_signature(forward: Callable[..., Any]) -> inspect.Signature:
 
 
 def default_arguments(container: nn.Module) -> dict[str, object]:
-    """Give the arguments of a container's forward that have defaults, with these; tensors are data."""
+    """Give the arguments of a container's forward that have defaults, with these.
+
+    Tensors are data; so is the first argument where all have defaults, as in ``forward(input_ids=None)``.
+    """
+    parameters = list(forward_signature(type(container)).parameters.values())
+    named = [p for p in parameters if p.kind not in (Kind.VAR_POSITIONAL, Kind.VAR_KEYWORD)]
+    data = [p.name for p in named[:1]] if all(p.default is not Kind.empty for p in named) else []
     return {
         parameter.name: parameter.default
-        for parameter in forward_signature(type(container)).parameters.values()
-        if parameter.default is not Kind.empty and not isinstance(parameter.default, Tensor)
+        for parameter in named
+        if parameter.default is not Kind.empty
+        and parameter.name not in data
+        and not isinstance(parameter.default, Tensor)
     }
 
 

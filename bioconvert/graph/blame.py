@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import linecache
+import os
 import traceback
 from pathlib import Path
 
 import torch
 
-_NOT_THE_USERS = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
+_NOT_THE_USERS = (f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parent}{os.sep}")
 _LONGEST = 60
 
 

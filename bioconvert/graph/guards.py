@@ -161,25 +161,30 @@ class Guard:
 
     def holds(self, container: nn.Module) -> bool:
         """Say whether the attribute is still what it was."""
-        return checker((self,), {}, ())(container, {})
+        return checker((self,), {}, (), {})(container, {})
 
 
 Check = Callable[[nn.Module, Mapping[str, Any]], bool]
 
 
-def checker(guards: Iterable[Guard], fixed: Mapping[str, object], inputs: Iterable[str]) -> Check:
+def checker(
+    guards: Iterable[Guard], fixed: Mapping[str, object], inputs: Iterable[str], types: Mapping[str, type]
+) -> Check:
     """Compile the question whether a trace is true for a container's state and for a call's arguments.
 
     Args:
         guards: what must be as it was.
         fixed: the arguments that must have these values.
         inputs: the arguments that may be anything that isn't plain.
+        types: those of them that must be of one type.
     """
     writer = _Writer()
     for name, value in fixed.items():
         writer.compare(f"arguments[{name!r}]", frozen_argument(value))
     for name in inputs:
         writer.refuse_if(f"is_plain(arguments[{name!r}])")
+    for name, cls in types.items():
+        writer.compare(f"arguments[{name!r}]", OfType(cls))
     for guard in guards:
         writer.guard(guard)
     return writer.function()

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from bioconvert.graph.classes import Recipe, made_class
-from bioconvert.layers.acting import acts_as_original
+from bioconvert.layers.acting import acts_as_original, with_idle_parameters
 
 Path = tuple[str, ...]
 
@@ -122,7 +122,8 @@ def redirecting_class(base: type[nn.Module], paths: tuple[Path, ...]) -> type[nn
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         layers = [descendant(self, path) for path in paths]
         if all(acts_as_original(layer) for layer in layers):
-            return base.forward(self, *args, **kwargs)
+            output = base.forward(self, *args, **kwargs)
+            return with_idle_parameters(output, layers) if isinstance(output, torch.Tensor) else output
         with Redirection(layers):
             return base.forward(self, *args, **kwargs)
 

@@ -98,8 +98,9 @@ class Rewrite:
 
     def _specialise(self, container: nn.Module, arguments: Mapping[str, Any], extra: Extra) -> _Variant:
         fixed = {name: value for name, value in arguments.items() if is_plain(value)}
+        types = {name: type(value) for name, value in arguments.items()}
         try:
-            traced = _as(container, self.base, lambda: trace(container, fixed, extra))
+            traced = _as(container, self.base, lambda: trace(container, fixed, extra, types))
         except Untraceable as reason:
             if extra != NO_EXTRA and isinstance(reason.__cause__, TypeError):
                 raise reason.__cause__ from None  # a decorator took the arguments, the forward didn't
@@ -122,7 +123,7 @@ class Rewrite:
         linecache.cache[filename] = (len(code.src), None, code.src.splitlines(keepends=True), filename)
         scope = dict(code.globals)
         exec(compile(code.src, filename, "exec"), scope)
-        holds = checker(traced.guards, traced.fixed, traced.inputs)
+        holds = checker(traced.guards, traced.fixed, traced.inputs, traced.types)
         return _Variant(traced, scope["forward"], holds)
 
 

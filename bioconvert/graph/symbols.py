@@ -13,7 +13,7 @@ import torch
 from torch import fx, nn
 from torch.overrides import TorchFunctionMode, is_tensor_method_or_property
 
-from bioconvert.graph import unpacking
+from bioconvert.graph import bytecode
 from bioconvert.graph.watch import Watch
 
 _KNOW_SYMBOLS = ("torch.", "transformers.utils.")
@@ -26,7 +26,9 @@ class Symbol(fx.Proxy):
     @property
     def __class__(self) -> Any:
         """The type, for torch; a forward that asks would get the wrong answer."""
-        if sys._getframe(1).f_globals.get("__name__", "").startswith(_KNOW_SYMBOLS):
+        frame = sys._getframe(1)
+        known = frame.f_globals.get("__name__", "").startswith(_KNOW_SYMBOLS)
+        if known or not bytecode.asks_for_type(frame):
             return type(self)
         recorder: Any = self.tracer
         return recorder.type_of(self)
@@ -38,10 +40,10 @@ class Symbol(fx.Proxy):
     def __iter__(self) -> Iterator[fx.Proxy]:
         symbol: Any = self
         frame = sys._getframe(1)
-        count = unpacking.targets(frame)
+        count = bytecode.targets(frame)
         if count is not None:
             return iter([operator.getitem(symbol, i) for i in range(count)])
-        if unpacking.is_shape(frame):
+        if bytecode.is_shape(frame):
             return iter([Starred(self.node, self.tracer)])
         found: Iterator[fx.Proxy] = self.tracer.iter(self)
         return found
@@ -60,13 +62,16 @@ class GraphRecorder(fx.Tracer):
 
     Args:
         watch: knows the container's modules and tensors.
+        types: the types of the arguments that are known; those that the forward asks for are in ``asked``.
     """
 
-    def __init__(self, watch: Watch):
+    def __init__(self, watch: Watch, types: Mapping[str, type]):
         super().__init__()
         self.graph = fx.Graph()
         self.watch = watch
         self.root = watch.container
+        self.asked: dict[str, type] = {}
+        self._types = types
         self._symbols: dict[str, fx.Proxy] = {}
         self._tensors: dict[str, torch.Tensor] = {}
 
@@ -88,16 +93,26 @@ class GraphRecorder(fx.Tracer):
 
     def type_of(self, symbol: Symbol) -> type:
         """Give the type that a symbol is sure to have, if there is one."""
-        tensor = self._tensors.get(symbol.node.name)
+        node = symbol.node
+        if node.op == "placeholder":
+            return self.asked.setdefault(name := str(node.target), self._types.get(name, torch.Tensor))
+        tensor = self._tensors.get(node.name)
         if tensor is None:
             self.watch.refuse("it asks for the type of a value that is known only when it runs")
         return type(tensor)
 
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **named: Any) -> Any:
         """Add a node, and give its symbol."""
-        if kind == "call_method" and target in unpacking.SHAPED:
+        if kind == "call_method" and target in bytecode.SHAPED:
             args = self._with_shape(args)
         return super().create_proxy(kind, target, args, kwargs, *rest, **named)
+
+    def create_node(
+        self, kind: str, target: Any, args: Any, kwargs: Any, name: Any = None, type_expr: Any = None
+    ) -> fx.Node:
+        """Add a node; none is called ``self``, as BERT's attention calls a child."""
+        name = "its_self" if name is None and target == "self" else name
+        return super().create_node(kind, target, args, kwargs, name, type_expr)
 
     def _with_shape(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Put the items of a shape together where some of them are known only when the graph runs."""

@@ -10,7 +10,7 @@ import random
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -47,6 +47,7 @@ class Trace:
         fixed: the other arguments, with the values that were given to them.
         guards: the attributes that were read.
         extra: how many arguments went into ``*args``, and which into ``**kwargs``.
+        types: the inputs whose type the forward asked for, with the type they had.
     """
 
     graph: fx.Graph
@@ -54,15 +55,22 @@ class Trace:
     fixed: Mapping[str, object]
     guards: tuple[Guard, ...]
     extra: Extra = NO_EXTRA
+    types: Mapping[str, type] = field(default_factory=dict)
 
 
-def trace(container: nn.Module, fixed: Mapping[str, object] | None = None, extra: Extra = NO_EXTRA) -> Trace:
+def trace(
+    container: nn.Module,
+    fixed: Mapping[str, object] | None = None,
+    extra: Extra = NO_EXTRA,
+    types: Mapping[str, type] | None = None,
+) -> Trace:
     """Trace a container's forward with every child as a leaf, in the state that it is in.
 
     Args:
         container: the module; it is the same afterwards.
         fixed: arguments that keep a Python value; by default those that have a default, at that default.
         extra: how many arguments go into ``*args``, and which into ``**kwargs``; none by default.
+        types: types of arguments that are symbolic, for a forward that asks; tensors by default.
 
     Raises:
         Untraceable: the forward looks at the values or types of tensors, changes the module, or does what
@@ -75,8 +83,10 @@ def trace(container: nn.Module, fixed: Mapping[str, object] | None = None, extra
     layout = Layout.of(forward_signature(type(container)), extra)
     fixed = default_arguments(container) if fixed is None else fixed
     inputs = tuple(name for name in layout.names if name not in fixed)
-    graph, guards = in_session(lambda session: _recorded(session, container, layout, inputs, fixed))
-    return Trace(graph, inputs, dict(fixed), guards, extra)
+    watch = Watch(container)
+    recorder = GraphRecorder(watch, types or {})
+    in_session(lambda session: _record(session, recorder, layout, inputs, fixed))
+    return Trace(recorder.graph, inputs, dict(fixed), watch.guards, extra, recorder.asked)
 
 
 def set_training(module: nn.Module, mode: bool) -> None:
@@ -100,15 +110,15 @@ def recorded_reads(container: nn.Module) -> Iterator[list[Guard]]:
         guards.extend(watch.guards)
 
 
-def _recorded(
+def _record(
     session: Session,
-    container: nn.Module,
+    recorder: GraphRecorder,
     layout: Layout,
     inputs: tuple[str, ...],
     fixed: Mapping[str, object],
-) -> tuple[fx.Graph, tuple[Guard, ...]]:
-    watch = Watch(container)
-    recorder = GraphRecorder(watch)
+) -> None:
+    """Run the forward on symbols; see :func:`trace`."""
+    container, watch = recorder.watch.container, recorder.watch
     forward = type(container).forward
 
     def run() -> None:
@@ -132,7 +142,6 @@ def _recorded(
         raise Untraceable(f"its forward sets {', '.join(changed)}")
     if draws:
         raise Untraceable(f"its forward draws random numbers from {draws}")
-    return recorder.graph, watch.guards
 
 
 def _reason(error: Exception) -> str:

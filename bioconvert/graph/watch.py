@@ -197,7 +197,7 @@ class Watch:
         if isinstance(value, nn.Module):
             self._know_module(value, path)
             return Identity(value)
-        if isinstance(value, OPAQUE) or isinstance(value, torch.Tensor):
+        if isinstance(value, (*OPAQUE, torch.Tensor)):
             return Identity(value)
         if isinstance(value, functools.partial):
             self._note(path, "func", value.func)

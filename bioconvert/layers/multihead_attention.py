@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from bioconvert.core.registry import layer, owner
-from bioconvert.layers.acting import acts_as_original
+from bioconvert.layers.acting import acts_as_original, with_idle_parameters
 from bioconvert.layers.nested import nested, padded
 from bioconvert.layers.tracing import traced_call
 
@@ -61,7 +61,8 @@ class CallingMultiheadAttention(nn.MultiheadAttention):
         if (recorded := traced_call(self, *given)) is not None:
             return recorded  # type: ignore[return-value]
         if self.acts_as_original():
-            return super().forward(*given)
+            output, weights = super().forward(*given)
+            return with_idle_parameters(output, (self.out_proj,)), weights
         ends = None
         if query.is_nested or key.is_nested or value.is_nested:
             _check_nested(self, query, key, value, (key_padding_mask, attn_mask))

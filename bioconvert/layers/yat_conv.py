@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -22,6 +23,8 @@ fx.wrap("yat_conv3d")
 
 class YatConv(YatLayer):
     """What the Yat convolutions share, whatever their number of dimensions."""
+
+    _function: Callable[..., torch.Tensor]
 
     def __init__(
         self,
@@ -76,6 +79,25 @@ class YatConv(YatLayer):
             drop_connect=drop_connect,
         )
 
+    def forward_beside(
+        self, output: torch.Tensor, bias: torch.Tensor | None, input: torch.Tensor
+    ) -> torch.Tensor:
+        """Give the output for ``input`` from what the linear map on the same weight gave for it.
+
+        Args:
+            output: the linear map's output.
+            bias: the bias that is in it.
+            input: the input.
+
+        Returns:
+            ``NotImplemented`` where the products that are in ``output`` are of no use.
+        """
+        own: Any = self
+        score = self._score_in(output, bias, output.dim() - len(own.kernel_size) - 1)
+        if score is None:
+            return NotImplemented  # type: ignore[no-any-return]
+        return type(self)._function(**self._arguments(input), score=score)
+
     def _arguments(self, input: torch.Tensor) -> dict[str, Any]:
         """Give the arguments of the functional counterpart, the input padded where zeros won't do."""
         own: Any = self
@@ -121,6 +143,8 @@ class YatConv1d(YatConv, nn.Conv1d):
         torch.Size([2, 6, 9])
     """
 
+    _function = staticmethod(yat_conv1d)
+
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Score the patches of ``input`` against each kernel."""
         return yat_conv1d(**self._arguments(input))
@@ -152,6 +176,8 @@ class YatConv2d(YatConv, nn.Conv2d):
         torch.Size([2, 6, 8, 8])
     """
 
+    _function = staticmethod(yat_conv2d)
+
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Score the patches of ``input`` against each kernel."""
         return yat_conv2d(**self._arguments(input))
@@ -182,6 +208,8 @@ class YatConv3d(YatConv, nn.Conv3d):
         >>> YatConv3d(4, 6, 3)(torch.zeros(1, 4, 5, 5, 5)).shape
         torch.Size([1, 6, 3, 3, 3])
     """
+
+    _function = staticmethod(yat_conv3d)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Score the patches of ``input`` against each kernel."""

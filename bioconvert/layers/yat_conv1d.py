@@ -32,3 +32,21 @@ class YatConv1D(YatLayer, Conv1D):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Score ``x`` against each column of the weight."""
         return yat_linear(x, self._effective_weight(), self.bias, **self._unit_arguments(self.nf))
+
+    def forward_beside(
+        self, output: torch.Tensor, bias: torch.Tensor | None, x: torch.Tensor
+    ) -> torch.Tensor:
+        """Give the output for ``x`` from what the linear map on the same weight gave for it.
+
+        Args:
+            output: the linear map's output.
+            bias: the bias that is in it.
+            x: the input.
+
+        Returns:
+            ``NotImplemented`` where the products that are in ``output`` are of no use.
+        """
+        score = self._score_in(output, bias, output.dim() - 1)
+        if score is None:
+            return NotImplemented  # type: ignore[no-any-return]
+        return yat_linear(x, self._weight_rows(), self.bias, **self._unit_arguments(self.nf), score=score)

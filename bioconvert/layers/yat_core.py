@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from typing import Any
 
@@ -13,8 +12,6 @@ from torch.nn import functional as F
 from bioconvert.functional.yat_formula import Coefficient
 from bioconvert.layers.yat_options import yat_attributes
 
-_log = logging.getLogger("bioconvert")
-_EXTRA = ("alpha", "offset", "raw_epsilon", "epsilon")
 _DEFAULTS = yat_attributes()
 
 
@@ -46,6 +43,22 @@ class YatLayer(nn.Module):
         if self.weight_normalized:
             weight = F.normalize(weight.flatten(1), dim=1).view_as(weight)
         return F.dropout(weight, self.drop_connect) if self.training and self.drop_connect else weight
+
+    def _score_in(self, output: torch.Tensor, bias: torch.Tensor | None, axis: int) -> torch.Tensor | None:
+        """Find the products of inputs and weights in what the linear map gave, if they can be used.
+
+        Args:
+            output: the linear map's output.
+            bias: the bias that is in it.
+            axis: the dimension of the output's units.
+        """
+        weight: torch.Tensor = self.weight  # type: ignore[assignment]
+        altered = self.spherical or self.weight_normalized or (self.training and self.drop_connect > 0)
+        if altered or output.dtype != weight.dtype or weight.dtype not in (torch.float32, torch.float64):
+            return None
+        if bias is None:
+            return output
+        return output - bias.view([-1 if i == axis else 1 for i in range(output.dim())])
 
     def _unit_arguments(self, units: int) -> dict[str, Any]:
         """Give the keyword arguments of the functional counterpart."""
@@ -91,17 +104,3 @@ class YatLayer(nn.Module):
         if "offset" in self._parameters:
             differing.append("offset=True")
         return ", ".join((super().extra_repr(), *differing))
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
-        """Let the checkpoint of a plain layer load: what it lacks keeps its value, with a notice."""
-        own = {name for name in _EXTRA if name in self._parameters or name in self._buffers}
-        lacking = sorted(name for name in own if f"{prefix}{name}" not in state_dict)
-        for name in lacking:
-            state_dict[f"{prefix}{name}"] = getattr(self, name).detach()
-        if lacking:
-            _log.info(
-                "%s: not in the checkpoint, so kept as it is: %s", prefix.rstrip("."), ", ".join(lacking)
-            )
-        super()._load_from_state_dict(state_dict, prefix, *arguments)
-        for name in lacking:
-            del state_dict[f"{prefix}{name}"]

@@ -98,6 +98,25 @@ class YatLinear(YatLayer, nn.Linear):
         arguments = self._unit_arguments(self.out_features)
         return yat_linear(input, self._effective_weight(), self.bias, **arguments)
 
+    def forward_beside(
+        self, output: torch.Tensor, bias: torch.Tensor | None, input: torch.Tensor
+    ) -> torch.Tensor:
+        """Give the output for ``input`` from what the linear map on the same weight gave for it.
+
+        Args:
+            output: the linear map's output.
+            bias: the bias that is in it.
+            input: the input.
+
+        Returns:
+            ``NotImplemented`` where the products that are in ``output`` are of no use.
+        """
+        score = self._score_in(output, bias, output.dim() - 1)
+        if score is None:
+            return NotImplemented  # type: ignore[no-any-return]
+        arguments = self._unit_arguments(self.out_features)
+        return yat_linear(input, self.weight, self.bias, **arguments, score=score)
+
 
 YatNMN = YatLinear
 """The name that the layer goes by elsewhere."""

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from bioconvert.functional.units import BiasMode
+from bioconvert.layers.tolerance import tolerate
 
 Alpha = Literal["learnable", "exponent", "none"] | float
 _ALPHA_MODES = ("learnable", "exponent", "none")
@@ -112,8 +113,10 @@ def set_up(layer: nn.Module, units: int, **options: Any) -> None:
         setattr(layer, name, value)
     weight = layer.weight
     assert isinstance(weight, torch.Tensor)
-    for name, (shape, value) in yat_parameters(units, **options).items():
+    parameters = yat_parameters(units, **options)
+    for name, (shape, value) in parameters.items():
         layer.register_parameter(name, nn.Parameter(weight.new_full(shape, value)))
+    tolerate(layer, parameters)
 
 
 def _inverse_softplus(value: float) -> float:

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from bioconvert.graph.edits import Fade
+from bioconvert.layers.tolerance import insist, tolerate
 from bioconvert.surgery.look import unwrapped
 from bioconvert.surgery.morphing import ADDED, PREFIX, STEP, STEPS, forget
 from bioconvert.surgery.optimizer import remove_parameters
@@ -79,6 +80,7 @@ def finalize(model: nn.Module, *, optimizer: torch.optim.Optimizer | None = None
 
 def _finish(module: nn.Module, step: Step) -> list[torch.Tensor]:
     """Let one step have come to its end; gives the parameters that go."""
+    insist(module, step.added)
     step.edits = tuple(edit.drop if isinstance(edit, Fade) else edit for edit in step.edits)
     gone = [_settle(module, step, name) for name in (step.morph.own if step.morph is not None else ())]
     if step.morph is not None:
@@ -89,6 +91,8 @@ def _finish(module: nn.Module, step: Step) -> list[torch.Tensor]:
     module._buffers.pop(STEP, None)
     step.added = tuple(name for name in step.added if name != STEP)
     step.morph, step.after = None, ()
+    if step.added:
+        tolerate(module, step.added)
     return [tensor for tensor in gone if tensor is not None]
 
 

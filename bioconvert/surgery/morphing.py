@@ -9,20 +9,19 @@ with :math:`f` the original layer, and the activation that went with it, and :ma
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
-from torch.autograd import Function
 
 from bioconvert.core.change import Change, Old, TensorRecipe
 from bioconvert.core.errors import Refused
 from bioconvert.core.random import Stream
 from bioconvert.functional.blending import blend, is_symbolic, select
 from bioconvert.graph.classes import Recipe, compose, made_class, original_class
+from bioconvert.layers.acting import joined
 
 STEP = "morph_step"
 """The buffer that counts the steps, of shape [1]."""
@@ -33,7 +32,6 @@ PREFIX = "morph_"
 """Before the name of a tensor that the replacement has instead of the original's."""
 ADDED = "morph_added"
 """Names of the tensors that the replacement brought with it."""
-_SIDE = "_morph_side"
 _SEEN = "_morph_seen"
 
 
@@ -127,56 +125,37 @@ class Morphing(nn.Module):
         return output
 
     def _replaced(self, output: Any, *args: Any, **kwargs: Any) -> Any:
-        with self._on_the_side_of_the_replacement():
-            beside: Callable[..., Any] | None = getattr(self, "forward_beside", None)
-            if output is not None and beside is not None and "weight" not in self._morph_own:
-                bias = self._parameters.get("bias")
-                shared = beside(output, bias, *args, **kwargs)
-                if shared is not NotImplemented:
-                    return shared
-            return self._morph_replacement.forward(self, *args, **kwargs)
+        side = self._side_of_the_replacement()
+        beside: Callable[..., Any] | None = getattr(side, "forward_beside", None)
+        if output is not None and beside is not None and "weight" not in self._morph_own:
+            shared = beside(output, self._parameters.get("bias"), *args, **kwargs)
+            if shared is not NotImplemented:
+                return shared
+        return self._morph_replacement.forward(side, *args, **kwargs)
 
-    @contextmanager
-    def _on_the_side_of_the_replacement(self) -> Iterator[None]:
+    def _side_of_the_replacement(self) -> nn.Module:
+        """Give the layer as the replacement sees it: the same tensors, but for those that are its own."""
         if not self._morph_own:
-            yield
-            return
-        vars(self)[_SIDE] = True
-        try:
-            yield
-        finally:
-            vars(self)[_SIDE] = False
+            return self
+        side = object.__new__(self._morph_replacement)
+        vars(side).update(vars(self))
+        own = {name: self._parameters[f"{PREFIX}{name}"] for name in self._morph_own}
+        vars(side)["_parameters"] = {**self._parameters, **own}
+        return side
 
     def _own_copy(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Keep the input as it is for the replacement, where the original works in place."""
         return tuple(each.clone() for each in args) if _works_in_place(self) else args
 
-    def _attached(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Let the replacement's own parameters be part of the graph, with a gradient of zero.
-
-        Who reduces gradients over processes waits for each of them.
-        """
-        if not torch.is_grad_enabled() or not args or not isinstance(args[0], torch.Tensor):
-            return args
+    def idle_parameters(self) -> list[nn.Parameter]:
+        """Give the parameters that do nothing yet and are to have a gradient all the same."""
         added = (self._parameters.get(name) for name in vars(self)[ADDED])
-        waiting = [parameter for parameter in added if parameter is not None and parameter.requires_grad]
-        if not waiting or not args[0].is_floating_point():
+        return [parameter for parameter in added if parameter is not None and parameter.requires_grad]
+
+    def _attached(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        if not args or not isinstance(args[0], torch.Tensor):
             return args
-        return (_Attached.apply(args[0], *waiting), *args[1:])  # type: ignore[no-untyped-call]
-
-
-class _Attached(Function):
-    """Gives its first argument back, and makes the others part of its graph."""
-
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, *parameters: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(*parameters)
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        by_x = grads[0] if ctx.needs_input_grad[0] else None
-        return by_x, *(torch.zeros_like(parameter) for parameter in ctx.saved_tensors)
+        return (joined(args[0], self.idle_parameters()), *args[1:])
 
 
 def _step(module: nn.Module) -> torch.Tensor:
@@ -221,7 +200,7 @@ def _works_in_place(follower: Follower) -> bool:
 
 def forget(module: nn.Module) -> None:
     """Remove from a module what is there for morphing alone, but for its tensors."""
-    for name in (STEPS, AFTER, ADDED, _SIDE, _SEEN):
+    for name in (STEPS, AFTER, ADDED, _SEEN):
         vars(module).pop(name, None)
 
 
@@ -253,19 +232,8 @@ def morphing_class(
             "_morph_original": base,
             "_morph_replacement": replacement,
             "_morph_own": own,
-            **{name: _sided(name) for name in own},
         }
         recipe = Recipe(morphing_class, (into, base, own))
         bases = (Morphing, replacement)
         _classes[into, base, own] = made_class(f"Morphing{replacement.__name__}", bases, namespace, recipe)
     return _classes[into, base, own]
-
-
-def _sided(name: str) -> property:
-    """Give the original's tensor to whoever asks, and the replacement's own to the replacement."""
-
-    def get(self: nn.Module) -> torch.Tensor | None:
-        held = f"{PREFIX}{name}" if vars(self).get(_SIDE) else name
-        return self._parameters[held] if held in self._parameters else self._buffers[held]
-
-    return property(get)

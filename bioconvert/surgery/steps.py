@@ -19,6 +19,7 @@ from bioconvert.graph.classes import STEPS, compose
 from bioconvert.graph.edits import FADE_STEP, Edit, Fade
 from bioconvert.graph.redirect import Path, redirecting_class
 from bioconvert.graph.rewrite import rewrite_of, rewritten_class
+from bioconvert.layers.tolerance import insist, tolerate
 from bioconvert.surgery.morphing import AFTER, Follower, Morph, forget, morphing_class
 
 NO_STREAM = Stream(0, "")
@@ -188,6 +189,7 @@ def undo(module: nn.Module) -> Step:
     step = steps.pop()
     if not steps:
         del vars(module)[STEPS]
+    insist(module, step.added)
     set_class(module, step.previous)
     for name in step.attributes:
         vars(module).pop(name, None)
@@ -214,6 +216,8 @@ def set_class(module: nn.Module, cls: type[nn.Module]) -> None:
 def remember(module: nn.Module, step: Step) -> None:
     """Put a step on record."""
     vars(module).setdefault(STEPS, []).append(step)
+    if step.added:
+        tolerate(module, step.added)
 
 
 def _made(

@@ -3,44 +3,25 @@
 import copy
 import dataclasses
 import functools
-import inspect
 from collections import OrderedDict
+from math import sqrt
 from types import SimpleNamespace
 
 import pytest
 import torch
+from rewriting import Layer, Variadic, X, rewritten, same
 from small_models import Mlp, seeded
-from torch import nn
+from torch import fx, nn
 from torch.nn import functional as F
 
-from bioconvert.graph.rewrite import rewrite_of, rewritten_class
+from bioconvert.graph.rewrite import rewrite_of
 from bioconvert.graph.trace import Untraceable
 
-X = torch.linspace(-1, 1, 8).view(2, 4)
 
-
-def rewritten(module):
-    """Give a copy of a module with a rewritten forward in which nothing is edited."""
-    module = copy.deepcopy(module)
-    cls = rewritten_class(type(module), ())
-    rewrite_of(cls).prepare(module)
-    module.__class__ = cls
-    return module
-
-
-def same(one, other):
-    """Say whether two outputs are equal in type, structure and bits."""
-    if isinstance(one, torch.Tensor):
-        return torch.equal(one, other)
-    if isinstance(one, dict):
-        return (
-            type(one) is type(other) and list(one) == list(other) and all(same(one[k], other[k]) for k in one)
-        )
-    if isinstance(one, (tuple, list)):
-        return type(one) is type(other) and len(one) == len(other) and all(map(same, one, other))
-    if dataclasses.is_dataclass(one):
-        return type(one) is type(other) and same(vars(one), vars(other))
-    return one == other
+@fx.wrap
+def looks(x):
+    """Look at the values of a tensor."""
+    return x if x.sum() > 0 else -x
 
 
 @dataclasses.dataclass
@@ -66,16 +47,6 @@ class Slotted:
 
     def __init__(self):
         self.gain = 2.0
-
-
-class Layer(nn.Module):
-    """One Linear, and whatever a case adds."""
-
-    def __init__(self, **given):
-        super().__init__()
-        self.fc = nn.Linear(4, 4)
-        for name, value in given.items():
-            setattr(self, name, value)
 
 
 class Configured(Layer):
@@ -288,116 +259,6 @@ def test_what_changes_later_takes_effect(make, changes):
             assert same(*outputs)
 
 
-def decorated(forward):
-    """Let a forward take `doubled` too."""
-
-    @functools.wraps(forward)
-    def wrapper(self, *args, doubled=False, **kwargs):
-        y = forward(self, *args, **kwargs)
-        return y * 2 if doubled else y
-
-    return wrapper
-
-
-class Variadic(Layer):
-    def forward(self, x, *args, scale=1.0, **kwargs):
-        x = self.fc(x) * scale + sum(args)
-        for name, value in kwargs.items():
-            x = x + len(name) * value
-        return x
-
-
-class PositionalOnly(Layer):
-    def forward(self, x, y=2, /, z=3, *, w=4, **x_):
-        return self.fc(x) * y + z * w + sum(x_.values())
-
-
-class Defaults(Layer):
-    def forward(self, x, by=X, act=torch.tanh, shape=(2, 4), opts=None):
-        return act(self.fc(x) * by).view(shape) if opts is None else x * opts["k"]
-
-
-class Decorated(Layer):
-    @decorated
-    def forward(self, x, mask=None):
-        return self.fc(x) if mask is None else self.fc(x) * mask
-
-
-class Passing(Layer):
-    def forward(self, x, **kwargs):
-        return self.fc(x, **kwargs) if kwargs.get("again") is None else self.fc(self.fc(x))
-
-
-CALLS = [
-    pytest.param(
-        Variadic,
-        [
-            ((X,), {}),
-            ((X, X, 2), {}),
-            ((X,), {"scale": 2.0}),
-            ((X, X), {"scale": X, "bias": X, "b": 3}),
-            ((), {"x": X, "args": X, "self_": 2}),
-        ],
-        id="variadic",
-    ),
-    pytest.param(
-        PositionalOnly,
-        [((X,), {}), ((X, 5), {"x": 1}), ((X, X, 1), {"w": X, "y": X}), ((X,), {"z": None or 2})],
-        id="positional-only and keyword-only",
-    ),
-    pytest.param(
-        Defaults,
-        [
-            ((X,), {}),
-            ((X, X * 2), {}),
-            ((X,), {"act": torch.relu, "shape": (4, 2)}),
-            ((X,), {"shape": [8]}),
-            ((X,), {"opts": {"k": 2}}),
-            ((X,), {"opts": {"k": X}}),
-        ],
-        id="defaults of every kind",
-    ),
-    pytest.param(
-        Decorated,
-        [((X,), {}), ((X, X), {}), ((X,), {"doubled": True}), ((X,), {"doubled": True, "mask": X})],
-        id="decorated",
-    ),
-    pytest.param(Passing, [((X,), {}), ((X,), {"again": True}), ((X,), {"again": X})], id="passed on"),
-]
-
-
-@pytest.mark.parametrize(("make", "calls"), CALLS)
-class TestArguments:
-    def test_every_call_is_answered_as_before(self, make, calls):
-        """Extra arguments, and others than the defaults, have their effect, also the second time."""
-        original = seeded(make)
-        module = rewritten(original)
-        for args, kwargs in (*calls, *calls):
-            assert same(original(*args, **kwargs), module(*args, **kwargs))
-
-    def test_the_signature_is_kept(self, make, calls):
-        """`inspect.signature` says the same."""
-        original = make()
-        assert str(inspect.signature(rewritten(original).forward)) == str(inspect.signature(original.forward))
-
-    @pytest.mark.parametrize(
-        ("args", "kwargs"),
-        [((), {}), ((X, 1, 2, 3, 4, 5, 6, 7), {}), ((X,), {"nonsense": 1}), ((X,), {"x": 2})],
-    )
-    def test_wrong_arguments_fail_with_the_same_words(self, make, calls, args, kwargs):
-        """A TypeError of the original is raised with its text."""
-        original = make()
-        module = rewritten(original)
-        try:
-            expected = original(*args, **kwargs)
-        except TypeError as error:
-            with pytest.raises(TypeError) as raised:
-                module(*args, **kwargs)
-            assert str(raised.value) == str(error)
-        else:
-            assert same(module(*args, **kwargs), expected)
-
-
 class TestCompiling:
     def test_guards_and_extra_arguments_compile_in_one_graph(self):
         """`torch.compile(fullgraph=True)` looks through the guards of a configuration object."""
@@ -448,6 +309,19 @@ def test_forwards_made_for_calls_are_bounded():
         module(X, scale=float(i))
     assert len(rewrite_of(type(module))._variants) <= 64
     assert torch.equal(module(X), module.fc(X))
+
+
+def test_wrapped_and_imported_functions_stay_calls():
+    """What `torch.fx.wrap` marked, and what a module imported from math, is called when the graph runs."""
+
+    class Wrapping(Layer):
+        def forward(self, x):
+            return looks(self.fc(x)) / sqrt(x.shape[-1])
+
+    original = seeded(Wrapping)
+    module = rewritten(original)
+    for x in (X, -X):
+        assert torch.equal(module(x), original(x))
 
 
 def test_a_copy_has_guards_of_its_own():

@@ -1,6 +1,7 @@
 """Tracing a container: what is seen, what is noted, and that nothing changes."""
 
 import random
+from threading import Thread
 
 import numpy
 import pytest
@@ -182,7 +183,7 @@ UNTRACEABLE = [
         forward(lambda self, x: x * self.table[0], table=lambda: list(range(5000))), "5,000", id="a long list"
     ),
     pytest.param(
-        forward(lambda self, x: x if isinstance(x, torch.Tensor) else x[0]),
+        forward(lambda self, x: x if isinstance(self.fc(x), tuple) else -x),
         "asks for the type",
         id="isinstance",
     ),
@@ -296,7 +297,7 @@ def test_super_calls_are_followed():
 
 
 def test_a_tensor_made_in_the_forward_is_made_in_every_call():
-    """Factory functions are nodes of the graph, not constants of it; so is what a module's own tensor does."""
+    """Factory functions are nodes of the graph, not constants of it; so is what is done with own tensors."""
     drawn = trace(forward(lambda self, x: x + torch.rand(4) * torch.arange(4))()).graph
     assert {"rand", "arange"} <= set(targets(drawn))
     own = trace(OwnTensor()).graph
@@ -376,3 +377,17 @@ def test_extra_arguments_are_inputs():
     traced = trace(module, {"args_0": 2}, Extra(1, ("by",)))
     assert traced.inputs == ("x", "kwargs_by")
     assert targets(traced.graph) == ["x", "kwargs_by", "mul", "add", "output"]
+
+
+def test_other_threads_compute_while_one_traces():
+    """A module that another thread calls in the middle of a trace computes on its own tensors."""
+    found = []
+
+    def body(self, x):
+        thread = Thread(target=lambda: found.append(OUTSIDE(torch.ones(1, 4)) + OUTSIDE.in_features))
+        thread.start()
+        thread.join()
+        return self.fc(x)
+
+    assert targets(trace(forward(body)()).graph) == ["x", "fc", "output"]
+    assert torch.equal(found[0], OUTSIDE(torch.ones(1, 4)) + 4)

@@ -1,7 +1,8 @@
-"""Unpacking a symbol whose length isn't known: ``a, b = x`` and ``(*x.shape[:-1], -1, 8)``.
+"""What a forward is about to do with a symbol, read from its bytecode.
 
-The second is how attention splits its heads. It is followed where the bytecode shows that the shape goes
-straight to a method that takes one; anywhere else, its length would be wrong.
+``isinstance(x, Tensor)`` asks for its type, ``a, b = x`` and ``(*x.shape[:-1], -1, 8)`` unpack it. The last
+is how attention splits its heads: it is followed where the bytecode shows that the shape goes straight to a
+method that takes one; anywhere else, its length would be wrong.
 """
 
 from __future__ import annotations
@@ -36,6 +37,35 @@ def is_shape(frame: FrameType) -> bool:
         uses = [i for i, each in enumerate(code) if _names(each, after.argval) and each is not after]
         return all(code[i].opname == "LOAD_FAST" and _is_shape_argument(code, i - 1, i + 1) for i in uses)
     return _is_shape_argument(code, first - 1, last + 1)
+
+
+def asks_for_type(frame: FrameType) -> bool:
+    """Say whether a frame asks for an object's type now, and doesn't just pass it to a C function."""
+    names = frame.f_code.co_names
+    if "isinstance" not in names and "__class__" not in names:
+        return False
+    code, now = _instructions(frame)
+    return code[now].argval == "__class__" or _callee(code, now) in ("isinstance", None)
+
+
+def _callee(code: list[dis.Instruction], now: int) -> str | None:
+    """Name what is called; ``None`` where that takes more than following the stack back in one line."""
+    if code[now].opname not in (
+        "PRECALL",
+        "CALL",
+        "CALL_FUNCTION",
+    ):  # CPython 3.11 calls isinstance in PRECALL
+        return ""
+    height, arguments = 0, int(code[now].arg or 0)
+    if code[now - 1].opname == "PRECALL":
+        now -= 1
+    for i in range(now - 1, -1, -1):
+        if "JUMP" in code[i].opname:
+            return None
+        height += dis.stack_effect(code[i].opcode, code[i].arg, jump=False)
+        if height > arguments:
+            return str(code[i].argval)
+    return None
 
 
 def _instructions(frame: FrameType) -> tuple[list[dis.Instruction], int]:
