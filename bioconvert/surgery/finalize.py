@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import nn
 
@@ -39,6 +42,28 @@ def morph_step(model: nn.Module) -> float:
             if not counter.is_meta:
                 least = min(least, int(counter) / max(lengths))
     return least
+
+
+@contextmanager
+def halfway(model: nn.Module) -> Iterator[None]:
+    """Let original and replacement of every morphing layer be at work for a while."""
+    morphing = [module for module in model.modules() if STEPS in vars(module)]
+    before = [(module, vars(module)[STEPS], _counter(module).clone()) for module in morphing]
+    for module in morphing:
+        vars(module)[STEPS] = 2
+        _counter(module).fill_(1)
+    try:
+        yield
+    finally:
+        for module, steps, done in before:
+            vars(module)[STEPS] = steps
+            _counter(module).copy_(done)
+
+
+def _counter(module: nn.Module) -> torch.Tensor:
+    counter = module._buffers[STEP]
+    assert counter is not None
+    return counter
 
 
 def _lengths(step: Step) -> list[int]:

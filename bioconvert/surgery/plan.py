@@ -13,6 +13,7 @@ from torch import nn
 
 from bioconvert.core.errors import Problem, Refused, RuleError
 from bioconvert.core.results import Applied, Outcome, Outcomes, Skipped
+from bioconvert.graph.session import sweep
 from bioconvert.ruleset import Candidate, Rule, RuleSet, Selection, no_match, resolve_rules, select
 from bioconvert.surgery.apply import Job, carry_out_job
 from bioconvert.surgery.look import Look, unwrapped
@@ -85,7 +86,7 @@ def make_plan(
         calibration if calibration is not None else (() if example_inputs is None else (example_inputs,))
     )
     planner = _Planner(rule_set, look, has_data=calibration is not None or example_inputs is not None)
-    planner.select()
+    sweep(planner.select)
     operations = tuple(sorted(planner.operations.values(), key=rank_of))
     job = Job(look, rule_set, operations, batches, optimizer, seed)
     return Plan(job, planner.outcomes(), _warnings(operations))

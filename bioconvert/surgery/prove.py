@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 
+from bioconvert.surgery.finalize import halfway
 from bioconvert.surgery.samples import Inputs, hooked, in_mode, preserved, run, tensors_in
 
 NEVER_RAN = "it never ran on the sample inputs: the model uses its weight some other way, or not at all"
@@ -36,15 +37,23 @@ def _unused(
         # What is called may be a stand-in, which has the layer's hooks.
         return lambda *_: ran.add(layer)
 
-    with preserved(model), in_mode(model, training=training), _all_require_grad(layers):
+    states = (
+        preserved(model),
+        in_mode(model, training=training),
+        _all_require_grad(layers),
+        halfway(model),
+    )
+    with ExitStack() as stack:
+        for state in states:
+            stack.enter_context(state)
         with hooked(layer.register_forward_hook(watch(layer)) for layer in layers), torch.enable_grad():
             outputs = run(model, inputs)
-        reached = _reached(outputs, layers)
+        reached = _reached(model, outputs, layers)
     reasons = {layer: NO_GRADIENT for layer in layers if layer not in reached}
     return reasons | {layer: NEVER_RAN for layer in layers if layer not in ran}
 
 
-def _reached(outputs: Any, layers: Sequence[nn.Module]) -> set[nn.Module]:
+def _reached(model: nn.Module, outputs: Any, layers: Sequence[nn.Module]) -> set[nn.Module]:
     """Give the layers of which every own parameter got a gradient."""
     parts = [t for t in tensors_in(outputs) if t.requires_grad]
     if not parts:
@@ -55,9 +64,26 @@ def _reached(outputs: Any, layers: Sequence[nn.Module]) -> set[nn.Module]:
         return set(layers)
     # The squares make the gradient depend on each output, where a plain sum of probabilities is constant.
     loss = torch.stack([_real(part).square().sum() for part in parts]).sum()
-    gradients = torch.autograd.grad(loss, [p for _, p in own], allow_unused=True)
-    missed = {layer for (layer, _), gradient in zip(own, gradients, strict=True) if gradient is None}
+    given = _gradients(model, loss, [p for _, p in own])
+    missed = {layer for (layer, _), is_given in zip(own, given, strict=True) if not is_given}
     return set(layers) - missed
+
+
+def _gradients(model: nn.Module, loss: torch.Tensor, parameters: Sequence[nn.Parameter]) -> list[bool]:
+    """Say which parameters get a gradient, also through a backward within the backward.
+
+    A reversible block, or a reentrant checkpoint, accumulates into ``grad`` by itself.
+    """
+    for parameter in model.parameters():
+        parameter.grad = None
+    found: Sequence[torch.Tensor | None]
+    try:
+        found = torch.autograd.grad(loss, parameters, allow_unused=True, retain_graph=True)
+    except RuntimeError:
+        loss.backward()  # type: ignore[no-untyped-call]
+        found = (None,) * len(parameters)
+    given = zip(parameters, found, strict=True)
+    return [gradient is not None or parameter.grad is not None for parameter, gradient in given]
 
 
 def _real(tensor: torch.Tensor) -> torch.Tensor:

@@ -8,12 +8,13 @@ import torch
 from torch import nn
 
 from bioconvert.graph.rewrite import rewrite_of, rewritten_class
+from bioconvert.graph.trace import Untraceable
 from bioconvert.surgery.samples import Inputs, in_mode, preserved, run, tensors_in
 from bioconvert.surgery.steps import set_class
 
 UNFAITHFUL = (
-    "the forward of {}, as torch.fx traces it, gives other outputs on example_inputs than the original: "
-    "convert with `activation: keep`"
+    "the forward of {}, as torch.fx traces it, fails or gives other outputs on example_inputs: convert with "
+    "`activation: keep`"
 )
 
 
@@ -47,6 +48,8 @@ def _faithful_in(
             rewrite_of(written).prepare(container)
             set_class(container, written)
         return _equal(before, _outputs(model, inputs, training=training))
+    except Untraceable:
+        return False  # with the arguments that the model gives, it is another forward
     finally:
         for container, cls in own:
             set_class(container, cls)

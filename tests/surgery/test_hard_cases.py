@@ -466,3 +466,32 @@ def test_a_converted_conv_is_a_conv():
     assert isinstance(conv, nn.Conv2d)
     assert type(conv) is YatConv2d
     assert conv.padding == (1, 1)
+
+
+class TestProofOfUse:
+    @pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+    def test_a_backward_within_the_backward_counts(self):
+        """A layer inside a reentrant checkpoint gets its gradient where no outer graph shows it."""
+
+        class Checkpointed(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.first, self.f = nn.Linear(4, 4), nn.Linear(4, 4)
+
+            def forward(self, x):
+                return torch.utils.checkpoint.checkpoint(self.f, self.first(x), use_reentrant=True)
+
+        model = seeded(Checkpointed)
+        before = model.f.weight.grad = torch.ones(4, 4)
+        report = bc.plan(model, LINEARS, example_inputs=(X,)).apply()
+        assert applied(report) == ["first", "f"]
+        assert model.f.weight.grad is before
+        assert torch.equal(before, torch.ones(4, 4))
+
+    def test_what_morphs_is_proven_on_the_way(self):
+        """At step 0 the replacement is at rest; the proof looks at it halfway, and puts the step back."""
+        rule = {**LINEARS["rules"][0], "replace": {"with": "YatLinear", "morph": {"steps": 1}}}
+        model = Mlp()
+        report = bc.plan(model, {"version": 1, "rules": [rule]}, example_inputs=(X,)).apply()
+        assert report.skipped == ()
+        assert int(model.fc1.morph_step) == 0
