@@ -188,4 +188,11 @@ def _decorator(registry: Registry, name: str, of: Iterable[str]) -> Callable[[_F
 def _same_options(one: Callable[..., Change], other: Callable[..., Change]) -> bool:
     if option_names(one) != option_names(other):
         return False
-    return options_model(one).model_json_schema() == options_model(other).model_json_schema()
+    return _schema(one) == _schema(other)
+
+
+def _schema(build: Callable[..., Change]) -> dict[str, Any]:
+    """Give the schema of a builder's options, but for its title, which is the function's name."""
+    schema = options_model(build).model_json_schema()
+    del schema["title"]
+    return schema

@@ -7,11 +7,14 @@ changes nothing, silently. The source of each container's forward, and of the me
 from __future__ import annotations
 
 import ast
+import copy
 import inspect
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TypeGuard
 from weakref import WeakKeyDictionary
 
 from torch import nn
@@ -102,11 +105,13 @@ def _collect(
     body = _parsed(function) if function is not None else None
     if body is None:
         return
+    _spell_out(body)
+    receiver = _receiver(body)
     for node, sure in _walk(body, certain):
-        _note(node, sure, uses, function)
+        _note(node, sure, uses, receiver, function)
         if isinstance(node, ast.Attribute):
             owner = node.value
-            if isinstance(owner, ast.Name) and owner.id == "self":
+            if isinstance(owner, ast.Name) and owner.id == receiver:
                 _collect(cls, node.attr, certain=sure, uses=uses, seen=seen)
             elif _is_super(owner):
                 _collect(cls, node.attr, below=position + 1, certain=sure, uses=uses, seen=seen)
@@ -133,6 +138,55 @@ def _parsed(function: Callable[..., object]) -> ast.AST | None:
         return None
 
 
+class _Meanings(ast.NodeTransformer):
+    """Puts what names stand for in their place."""
+
+    def __init__(self, meanings: dict[str, ast.expr]):
+        self.meanings = meanings
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        """Replace a name that is read."""
+        if isinstance(node.ctx, ast.Load) and node.id in self.meanings:
+            return copy.deepcopy(self.meanings[node.id])
+        return node
+
+
+def _spell_out(method: ast.AST) -> None:
+    """Write ``self.f`` for ``f`` after ``f = self.f`` or ``for f in self.fs``, and ``self`` by its name."""
+    arguments = getattr(method, "args", None)
+    first = arguments.args[:1] if isinstance(arguments, ast.arguments) else []
+    meanings: dict[str, ast.expr] = {each.arg: ast.Name("self", ast.Load()) for each in first}
+    stored = Counter(each.id for each in ast.walk(method) if _is_stored(each))
+    visitor = _Meanings(meanings)
+    for statement in getattr(method, "body", []):
+        for node in list(ast.walk(statement)):
+            name, value = _alias(node)
+            if name is not None and value is not None and stored[name] == 1:
+                value = visitor.visit(copy.deepcopy(value))
+                if (chain := _chain(value)) is not None and "weight" not in chain:
+                    meanings[name] = value
+        visitor.visit(statement)
+
+
+def _is_stored(node: ast.AST) -> TypeGuard[ast.Name]:
+    return isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+
+
+def _alias(node: ast.AST) -> tuple[str | None, ast.expr | None]:
+    """Read ``f = value``, ``for f in values`` and ``for i, f in enumerate(values)``."""
+    if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+        return node.targets[0].id, node.value
+    if not isinstance(node, (ast.For, ast.comprehension)):
+        return None, None
+    target, values = node.target, node.iter
+    if isinstance(values, ast.Call) and getattr(values.func, "id", "") == "enumerate" and values.args:
+        target = target.elts[-1] if isinstance(target, ast.Tuple) else target
+        values = values.args[0]
+    if not isinstance(target, ast.Name):
+        return None, None
+    return target.id, ast.Subscript(values, ast.Name("*", ast.Load()), ast.Load())
+
+
 _BRANCHES = (ast.If, ast.IfExp, ast.For, ast.While, ast.Try, ast.BoolOp, ast.Lambda, ast.FunctionDef)
 
 
@@ -152,8 +206,17 @@ def _walk(tree: ast.AST, certain: bool) -> Iterator[tuple[ast.AST, bool]]:
             stack.append((child, sure and not conditional))
 
 
-def _note(node: ast.AST, sure: bool, uses: _Uses, function: Callable[..., object] | None) -> None:
-    chain = _chain(node)
+def _receiver(body: ast.AST) -> str:
+    """Give the name by which a method calls its own object."""
+    arguments = getattr(body, "args", None)
+    names = [*arguments.posonlyargs, *arguments.args] if isinstance(arguments, ast.arguments) else []
+    return names[0].arg if names else ""
+
+
+def _note(
+    node: ast.AST, sure: bool, uses: _Uses, receiver: str, function: Callable[..., object] | None
+) -> None:
+    chain = _chain(node, receiver)
     if chain is None:
         return
     parent = getattr(node, "parent", None)
@@ -221,7 +284,7 @@ def _parameter_for(node: ast.AST, call: ast.Call, function: Callable[..., object
     return names[call.args.index(node)] if node in call.args and isinstance(node, ast.expr) else None
 
 
-def _chain(node: ast.AST) -> Chain | None:
+def _chain(node: ast.AST, receiver: str) -> Chain | None:
     """Read ``self.a.b[0].weight`` as ``("a", "b", "0", "weight")``."""
     names: list[str] = []
     while not isinstance(node, ast.Name):
@@ -233,7 +296,7 @@ def _chain(node: ast.AST) -> Chain | None:
         else:
             return None
         node = node.value
-    return tuple(reversed(names)) if node.id == "self" and names else None
+    return tuple(reversed(names)) if node.id == receiver and names else None
 
 
 def resolve(module: nn.Module, chain: Chain) -> list[nn.Module]:

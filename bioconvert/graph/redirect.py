@@ -7,6 +7,7 @@ container's own forward runs, such a call is answered by the layer.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from bioconvert.graph.classes import Recipe, made_class
 from bioconvert.layers.acting import acts_as_original, with_idle_parameters
 
 Path = tuple[str, ...]
+Pairs = Iterable[tuple[torch.Tensor, nn.Module]]
 
 _CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d)
 _GEOMETRY = ("stride", "padding", "dilation", "groups")
@@ -30,17 +32,50 @@ _TRANSPOSITIONS = (
 _PRODUCTS = (torch.matmul, torch.mm, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.Tensor.mm)
 
 
+@dataclass(frozen=True, slots=True)
+class Borrow:
+    """A layer that works with a parameter which its container holds and gives to a function.
+
+    Args:
+        parameter: the container's name of the weight.
+        child: the container's name of the layer.
+        bias: the container's name of the bias; empty where there is none.
+        function: the function, ``"torch.matmul"`` with a weight of [features, units].
+        made_with: the arguments that the original layer is made with, by name.
+    """
+
+    parameter: str
+    child: str
+    bias: str
+    function: str
+    made_with: tuple[tuple[str, Any], ...]
+
+    @property
+    def transposed(self) -> bool:
+        """Whether the parameter is the transpose of the layer's weight."""
+        return self.function == "torch.matmul"
+
+    def weight_in(self, container: nn.Module) -> torch.Tensor:
+        """Give the parameter."""
+        weight = container._parameters[self.parameter]
+        assert weight is not None
+        return weight
+
+
 class Redirection(TorchFunctionMode):
     """Lets layers answer the calls of functions that are given their weights.
 
     Args:
-        layers: the layers.
+        weights: the weights, each with its layer, as ``linear`` and ``conv*d`` take them.
+        transposed: likewise, as the right-hand side of a product takes them.
+        answered: takes note of each product that was answered.
     """
 
-    def __init__(self, layers: Iterable[nn.Module]):
+    def __init__(self, weights: Pairs, transposed: Pairs, answered: list[nn.Module]):
         super().__init__()
-        self._weights: list[tuple[torch.Tensor, nn.Module]] = [(_weight(layer), layer) for layer in layers]
-        self._transposed: list[tuple[torch.Tensor, nn.Module]] = []
+        self._weights = list(weights)
+        self._transposed = list(transposed)
+        self._answered = answered
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -51,7 +86,8 @@ class Redirection(TorchFunctionMode):
         if func is F.linear or func in _CONVOLUTIONS:
             layer = _holder(self._weights, _argument(args, kwargs, 1, "weight"))
             if layer is not None and _same_geometry(layer, func, args, kwargs):
-                return _answer(layer, _argument(args, kwargs, 0, "input"), _argument(args, kwargs, 2, "bias"))
+                x, weight = _argument(args, kwargs, 0, "input"), _argument(args, kwargs, 1, "weight")
+                return _answer(layer, x, _argument(args, kwargs, 2, "bias"), weight)
         elif func in _TRANSPOSITIONS:
             layer = _holder(self._weights, args[0])
             if layer is not None:
@@ -61,7 +97,8 @@ class Redirection(TorchFunctionMode):
         elif func in _PRODUCTS and self._transposed and len(args) > 1:
             layer = _holder(self._transposed, args[1])
             if layer is not None:
-                return _answer(layer, args[0], None)
+                self._answered.append(layer)
+                return _answer(layer, args[0], None, args[1].t())
         return func(*args, **kwargs)
 
 
@@ -101,31 +138,45 @@ def _each(size: Any, dims: int) -> Any:
     return (size,) * dims if isinstance(size, int) else size if isinstance(size, str) else tuple(size)
 
 
-def _answer(layer: nn.Module, x: torch.Tensor, bias: torch.Tensor | None) -> Any:
-    if bias is layer._parameters.get("bias"):
+def _answer(layer: nn.Module, x: torch.Tensor, bias: torch.Tensor | None, weight: torch.Tensor) -> Any:
+    if "weight" in layer._parameters and bias is layer._parameters.get("bias"):
         return layer(x)
-    # The container computes the bias itself: the same layer, on the same tensors, but for this one.
+    # The container has the weight, or computes the bias itself: the same layer, on these tensors.
     stand_in = object.__new__(type(layer))
     vars(stand_in).update(vars(layer))
-    vars(stand_in)["_parameters"] = {**layer._parameters, "bias": bias}
+    vars(stand_in)["_parameters"] = {"weight": weight, **layer._parameters, "bias": bias}
     return stand_in(x)
 
 
-def redirecting_class(base: type[nn.Module], paths: tuple[Path, ...]) -> type[nn.Module]:
+def redirecting_class(
+    base: type[nn.Module], paths: tuple[Path, ...], borrows: tuple[Borrow, ...] = ()
+) -> type[nn.Module]:
     """Make a class for one container: ``base``, with layers answering for their weights.
 
     Args:
         base: the container's own class.
         paths: for each layer, the names of the children that lead to it.
+        borrows: the layers that work with the container's own parameters.
     """
 
+    cls_name = base.__name__
+
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        layers = [descendant(self, path) for path in paths]
+        layers = [descendant(self, path) for path in (*paths, *((borrow.child,) for borrow in borrows))]
         if all(acts_as_original(layer) for layer in layers):
             output = base.forward(self, *args, **kwargs)
             return with_idle_parameters(output, layers) if isinstance(output, torch.Tensor) else output
-        with Redirection(layers):
-            return base.forward(self, *args, **kwargs)
+        lent = [(borrow, borrow.weight_in(self), self._modules[borrow.child]) for borrow in borrows]
+        weights = [(_weight(layer), layer) for layer in layers[: len(paths)]]
+        weights += [(weight, layer) for borrow, weight, layer in lent if layer and not borrow.transposed]
+        transposed = [(weight, layer) for borrow, weight, layer in lent if layer and borrow.transposed]
+        answered: list[nn.Module] = []
+        with Redirection(weights, transposed, answered):
+            output = base.forward(self, *args, **kwargs)
+        if transposed and torch.compiler.is_compiling() and not answered:
+            # Strict export doesn't ask about the operator @.
+            raise RuntimeError(f"{cls_name} multiplies by a parameter unseen: export with strict=False")
+        return output
 
     forward.__doc__ = base.forward.__doc__
     forward.__wrapped__ = base.forward  # type: ignore[attr-defined]
@@ -135,7 +186,7 @@ def redirecting_class(base: type[nn.Module], paths: tuple[Path, ...]) -> type[nn
         "__qualname__": base.__qualname__,
         "__doc__": base.__doc__,
     }
-    return made_class(base.__name__, (base,), namespace, Recipe(redirecting_class, (base, paths)))
+    return made_class(base.__name__, (base,), namespace, Recipe(redirecting_class, (base, paths, borrows)))
 
 
 def descendant(container: nn.Module, path: Path) -> nn.Module:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from bioconvert.core.classes import loaded_class, qualified_name
 from bioconvert.core.families import FAMILIES, family_root
+from bioconvert.core.functions import FUNCTIONS
 from bioconvert.core.registry import is_layer
 from bioconvert.ruleset.match import Match
 
@@ -16,14 +19,19 @@ class Kinds:
     """
 
     def __init__(self, match: Match):
-        self._types = match.type
+        self._types = tuple(name for name in match.type if name not in FUNCTIONS)
+        self._only_functions = bool(match.type) and not self._types
         self._subclasses = match.subclasses
-        self._named = {name: loaded_class(name) for name in match.type if "." in name}
+        self._named = {name: loaded_class(name) for name in self._types if "." in name}
         self._verdicts: dict[type, bool | str] = {}
 
     def means(self, cls: type) -> bool:
         """Say whether a class is meant, if only nearly."""
         return self._verdict(cls) is not False
+
+    def meant(self, candidate: Any) -> bool:
+        """Say whether a candidate's class is."""
+        return self.means(candidate.cls)
 
     def refusal(self, cls: type) -> str | None:
         """Say why a class that is nearly meant is left alone."""
@@ -32,7 +40,7 @@ class Kinds:
 
     def _verdict(self, cls: type) -> bool | str:
         if cls not in self._verdicts:
-            verdicts = [self._of(cls, name) for name in self._types] or [True]
+            verdicts = [self._of(cls, name) for name in self._types] or [not self._only_functions]
             nearly = next((verdict for verdict in verdicts if verdict), False)
             self._verdicts[cls] = True if True in verdicts else nearly
         return self._verdicts[cls]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from bioconvert.core.errors import Problem
 from bioconvert.core.families import FAMILIES
+from bioconvert.core.functions import functions_in
 from bioconvert.core.suggest import hint, nearest
 from bioconvert.ruleset.kinds import Kinds
 from bioconvert.ruleset.patterns import SlowPattern
@@ -42,6 +43,9 @@ def _reason(rule: Rule, candidates: Sequence[Candidate]) -> str:
     match = rule.match
     kinds = Kinds(match)
     left = [candidate for candidate in candidates if kinds.means(candidate.cls)]
+    functions = functions_in(match.type)
+    if functions and not left:
+        return f"no call of {listed(map(shown, sorted(functions)))} on a module's own parameter was found"
     if not left:
         return _no_such_type(match.type, candidates)
     for condition in conditions(match, candidates):

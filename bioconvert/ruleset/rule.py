@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, PrivateAttr, StrictBool, StrictStr, model_validator
 
 from bioconvert.core.errors import Problem
+from bioconvert.core.functions import functions_in
 from bioconvert.ruleset.actions import Attach, Replace, Wrap
 from bioconvert.ruleset.document import Place
 from bioconvert.ruleset.frozen import Frozen, fault
@@ -88,6 +89,8 @@ class Rule(Frozen):
     def _wraps_modules(self) -> Rule:
         if self.wrap is not None and self.match.parameter is not None:
             raise fault("`wrap` is done to modules; `parameter` selects parameters", "wrap")
+        if self.wrap is not None and functions_in(self.match.type):
+            raise fault("`wrap` is done to modules, not to calls of functions", "wrap")
         if self.match.parameter is not None and self.match.followed_by:
             message = "`followed_by` looks at what follows a module; `parameter` selects parameters"
             raise fault(message, "match", "followed_by")

@@ -7,6 +7,7 @@ from typing import Any
 
 from bioconvert.core import registry
 from bioconvert.core.families import FAMILIES
+from bioconvert.core.functions import FUNCTIONS
 from bioconvert.core.options import options_model
 from bioconvert.core.registry import Registry
 
@@ -56,9 +57,12 @@ def _rule(definitions: Schema) -> Schema:
 
 
 def _match() -> Schema:
-    families = ", ".join(FAMILIES)
+    families, functions = ", ".join(FAMILIES), ", ".join(dict.fromkeys(FUNCTIONS.values()))
     keys = {
-        "type": _texts(f"Class names, dotted paths of classes, or families: {families}."),
+        "type": _texts(
+            f"Class names, dotted paths of classes, or families: {families}. Also functions, for calls of "
+            f"them on a module's own parameters: {functions}."
+        ),
         "subclasses": {**_BOOLEAN, "description": "Also subclasses with a forward of their own."},
         "path": _texts('Globs over dotted names (`*` one segment, `**` any number), or "re:…".'),
         "where": {

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from bioconvert.core.errors import Problem, RuleError
 from bioconvert.core.families import family_of
+from bioconvert.core.functions import functions_in
 from bioconvert.ruleset.comparison import Comparison
 from bioconvert.ruleset.kinds import Kinds
 from bioconvert.ruleset.match import Match
@@ -24,11 +25,13 @@ class Candidate:
         names: its dotted names, the canonical one first; the empty name is the model's.
         cls: the class to match by.
         module: the module, whose attributes ``where`` looks at.
+        functions: gives the functions that are called on its own parameters, by the parameter's name.
     """
 
     names: tuple[str, ...]
     cls: type
     module: object
+    functions: Callable[[], Mapping[str, str]] = dict
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,16 +78,36 @@ def select(rule: Rule, candidates: Sequence[Candidate]) -> list[Selection]:
     Raises:
         RuleError: a regular expression of the rule takes too long.
     """
-    kinds = Kinds(rule.match)
-    left = [candidate for candidate in candidates if kinds.means(candidate.cls)]
+    kinds, functions = Kinds(rule.match), functions_in(rule.match.type)
     try:
-        for condition in conditions(rule.match, candidates):
-            left = [candidate for candidate in left if condition.test(candidate)]
-        if rule.match.parameter is not None:
-            return list(_by_parameter(rule.match.parameter, left))
+        left = _meeting(
+            rule.match, candidates if functions else list(filter(kinds.meant, candidates)), candidates
+        )
+        meant = list(filter(kinds.meant, left)) if functions else left
+        if rule.match.parameter is not None and not functions:
+            return list(_by_parameter(rule.match.parameter, meant))
+        calls = list(_calls(functions, rule.match.parameter, left)) if functions else []
     except SlowPattern as slow:
         raise RuleError([slow_pattern(rule, slow)]) from None
-    return [Selection(candidate, kinds.refusal(candidate.cls)) for candidate in left]
+    return [*(Selection(candidate, kinds.refusal(candidate.cls)) for candidate in meant), *calls]
+
+
+def _meeting(match: Match, left: Sequence[Candidate], candidates: Sequence[Candidate]) -> list[Candidate]:
+    for condition in conditions(match, candidates):
+        left = [candidate for candidate in left if condition.test(candidate)]
+    return list(left)
+
+
+def _calls(
+    functions: frozenset[str], pattern: str | None, candidates: Iterable[Candidate]
+) -> Iterator[Selection]:
+    """Select the parameters that certain functions are called on."""
+    patterns = Patterns((pattern,), deadline()) if pattern is not None else None
+    for candidate in candidates:
+        for name, function in candidate.functions().items():
+            full = [f"{module}.{name}" if module else name for module in candidate.names]
+            if function in functions and (patterns is None or patterns.match(full)):
+                yield Selection(candidate, parameter=name)
 
 
 def _by_parameter(pattern: str, candidates: Iterable[Candidate]) -> Iterator[Selection]:

@@ -212,4 +212,6 @@ def _additions(operations: Sequence[Operation]) -> Iterator[tuple[nn.Module, str
             if recipe.kind == "parameter":
                 parameter = operation.module._parameters[name]
                 if parameter is not None:
-                    yield operation.module, f"{operation.path}.{name}", parameter
+                    own = operation.own
+                    holder = own.container if own is not None and own.borrow is not None else operation.module
+                    yield holder, f"{operation.path}.{name}", parameter

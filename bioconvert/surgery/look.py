@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import torch
 from torch import nn
 
 from bioconvert.core.classes import ancestor_names, qualified_name
 from bioconvert.core.errors import ConversionError, OptionError
+from bioconvert.core.families import family_root
 from bioconvert.graph.classes import original_class
 from bioconvert.graph.flow import Graphs
+from bioconvert.graph.nodes import may_enter
 from bioconvert.graph.reads import Called, resolve, weights_read_around
+from bioconvert.graph.trace import Untraceable
 from bioconvert.graph.tree import ModuleTree
+from bioconvert.graph.uses import Use, observed_uses, traced_uses
 from bioconvert.ruleset import Candidate
-from bioconvert.surgery.samples import Inputs, execution_order
+from bioconvert.surgery.samples import Inputs, execution_order, in_mode, preserved, run
 
 _WRAPPERS = {
     "torch._dynamo.eval_frame.OptimizedModule": "_orig_mod",
@@ -96,9 +101,37 @@ class Look:
         places = {place.module: place for place in self.tree.modules()}
         ordered = dict.fromkeys([module for module in self.executed if module in places])
         return [
-            Candidate(self.tree.names_of(module), original_class(module), module)
+            Candidate(self.tree.names_of(module), original_class(module), module, self._functions(module))
             for module in (*ordered, *(module for module in places if module not in ordered))
         ]
+
+    def _functions(self, module: nn.Module) -> Callable[[], Mapping[str, str]]:
+        return lambda: {name: use.function for name, use in self.uses(module).items()}
+
+    def uses(self, module: nn.Module) -> Mapping[str, Use]:
+        """Give what a module does with its own parameters: as its graph shows, or as it was seen to run."""
+        cls = original_class(module)
+        if not any(p is not None for p in module._parameters.values()) or not may_enter(module):
+            return {}
+        if family_root(cls, "linear") or family_root(cls, "conv"):
+            return {}
+        try:
+            return traced_uses(self.graphs.variants(module), module)
+        except Untraceable:
+            return self._observed.get(module, {})
+
+    @cached_property
+    def _observed(self) -> Mapping[nn.Module, Mapping[str, Use]]:
+        if self.example_inputs is None:
+            return {}
+        with (
+            preserved(self.model),
+            in_mode(self.model, training=False),
+            torch.no_grad(),
+            observed_uses(self.model) as found,
+        ):
+            run(self.model, self.example_inputs)
+        return found
 
     @cached_property
     def read_around(self) -> dict[nn.Module, ReadAround]:

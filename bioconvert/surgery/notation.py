@@ -9,6 +9,7 @@ from torch import nn
 
 from bioconvert.graph.activations import FunctionCall
 from bioconvert.graph.edits import Drop, Edit, Fade
+from bioconvert.graph.redirect import Borrow
 from bioconvert.graph.tree import Place
 from bioconvert.graph.walk import Entry, Links
 from bioconvert.ruleset import Link
@@ -47,6 +48,13 @@ def _where(entry: Entry, links: Links) -> Json:
             {"alternatives": list(link.alternatives), "optional": link.optional} for link in links
         ],
     }
+
+
+def borrow_of_json(record: Json) -> Borrow:
+    """Read a layer that works with its container's parameter, written as its fields."""
+    pairs = record["made_with"]
+    made_with = tuple((name, tuple(v) if isinstance(v, list) else v) for name, v in pairs)
+    return Borrow(**{**record, "made_with": made_with})
 
 
 def follower_to_json(follower: Follower, names: Mapping[int, str]) -> Json:

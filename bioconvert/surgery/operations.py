@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from bioconvert.core.change import Change, Fit
+from bioconvert.core.change import Change, Fit, Site
 from bioconvert.core.errors import Refused
 from bioconvert.core.registry import Entry, mechanisms, nodes, replacements
+from bioconvert.graph.borrowing import borrowing, lend, new_layer
 from bioconvert.graph.classes import compose
 from bioconvert.replacements.folding import folded
 from bioconvert.ruleset import Attach, Replace, Rule, Wrap
@@ -78,6 +79,8 @@ class Operation:
     def how(self) -> str:
         """Say in words what is done."""
         old = type(self.module).__name__
+        if self.own is not None and self.own.borrow is not None:
+            old = self.own.borrow.function
         words = f"{old} → {self.name}" if self.action != f"attach {self.name}" else self.name
         if self.change.summary:
             words += f": {self.change.summary}"
@@ -87,7 +90,7 @@ class Operation:
             words += f"; {self.fold.summary}"
         if self.drop is not None and self.drop.names():
             words += f"; {', '.join(self.drop.names())} dropped"
-        if self.own is not None:
+        if self.own is not None and self.own.borrow is None:
             words += f"; {type(self.own.container).__name__} calls it from now on"
         return words
 
@@ -141,6 +144,8 @@ def make_operation(wish: Wish, look: Look, *, has_data: bool) -> Operation:
         Refused: nothing, for the reason given.
     """
     module, action = wish.module, wish.action
+    if wish.parameter and isinstance(action, Replace):
+        return call_operation(wish, action, look)
     name, entry = _entry(module, action)
     _refuse_repetition(wish, name)
     own = None
@@ -180,6 +185,35 @@ def make_operation(wish: Wish, look: Look, *, has_data: bool) -> Operation:
         own=own,
         parameter=wish.parameter,
     )
+
+
+def call_operation(wish: Wish, action: Replace, look: Look) -> Operation:
+    """Say what becomes of the calls of a function on a parameter: a layer that works with it.
+
+    Raises:
+        Refused: nothing, for the reason given.
+    """
+    container = wish.module
+    for step in steps_of(container):
+        if any(borrow.parameter == wish.parameter for borrow in step.borrows):
+            raise Refused(f"a layer works with it already, by rule {step.rule!r}")
+    if action.morph is not None or action.activation != "keep" or action.norm != "keep":
+        raise Refused("`morph`, `activation` and `norm` are for layers, not for calls of functions")
+    use = look.uses(container).get(wish.parameter)
+    if use is None:
+        forward = f"the forward of {type(container).__name__}"
+        raise Refused(f"no call of a function that {action.with_} could stand for was found in {forward}")
+    if (reason := refusal(container, look)) is not None:
+        raise Refused(reason)
+    borrow = borrowing(container, wish.parameter, use)
+    layer = new_layer(borrow)
+    lend(layer, borrow, container)
+    name, entry = _entry(layer, action)
+    change = entry.build(layer, Site(wish.path, parameter=wish.parameter), **action.options)
+    if change.overwrites:
+        raise Refused("its container keeps the weights, which would get new values")
+    own = Owning(container, None, (borrow.child,), borrow)
+    return Operation(wish.path, layer, wish.rule.name, wish.kind, name, change, own=own)
 
 
 def _entry(module: nn.Module, action: Action) -> tuple[str, Entry]:

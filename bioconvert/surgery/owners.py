@@ -11,7 +11,7 @@ from bioconvert.core.errors import Refused
 from bioconvert.core.registry import owner_for
 from bioconvert.graph.classes import original_class
 from bioconvert.graph.reads import Called
-from bioconvert.graph.redirect import Path
+from bioconvert.graph.redirect import Borrow, Path
 from bioconvert.graph.trace import Untraceable
 from bioconvert.layers import owners as _registered  # noqa: F401 - they register themselves
 from bioconvert.surgery.look import Look, refusal
@@ -25,11 +25,13 @@ class Owning:
         container: the container.
         into: the class by which it does so; ``None`` where the layer answers for its weight.
         path: names of the children that lead from the container to the layer.
+        borrow: the parameter of the container that the layer works with, if it has none of its own.
     """
 
     container: nn.Module
     into: type[nn.Module] | None
     path: Path
+    borrow: Borrow | None = None
 
     @property
     def change(self) -> Change:

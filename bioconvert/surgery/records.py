@@ -11,13 +11,20 @@ from torch import nn
 
 from bioconvert.core.classes import import_class, qualified_name
 from bioconvert.core.errors import ConversionError
+from bioconvert.graph.borrowing import new_layer
 from bioconvert.graph.classes import original_class
 from bioconvert.graph.trace import Untraceable
 from bioconvert.graph.tree import ModuleTree, Place
 from bioconvert.surgery.apply import RECORD
 from bioconvert.surgery.look import unwrapped
 from bioconvert.surgery.morphing import AFTER, Morph
-from bioconvert.surgery.notation import edit_of_json, edit_to_json, follower_of_json, follower_to_json
+from bioconvert.surgery.notation import (
+    borrow_of_json,
+    edit_of_json,
+    edit_to_json,
+    follower_of_json,
+    follower_to_json,
+)
 from bioconvert.surgery.steps import Dropping, Step, remember, rewrite, set_class, steps_of
 
 Json = dict[str, Any]
@@ -54,9 +61,18 @@ def replay(model: nn.Module, description: Json) -> None:
     """
     root = unwrapped(model)
     places = {place.name: place for place in ModuleTree(root).places}
-    problems = [p for entry in description["modules"] for p in _misfits(entry, places)]
-    if problems:
-        raise ConversionError("the conversion doesn't fit this model:\n" + "\n".join(problems))
+    borrowers = list(_borrowers(description, places))
+    try:
+        for container, name, layer in borrowers:
+            container._modules[name] = layer
+        places = {place.name: place for place in ModuleTree(root).places}
+        problems = [p for entry in description["modules"] for p in _misfits(entry, places)]
+        if problems:
+            raise ConversionError("the conversion doesn't fit this model:\n" + "\n".join(problems))
+    except BaseException:
+        for container, name, _ in borrowers:
+            container._modules.pop(name, None)
+        raise
     # A container is traced through its children's calls alone, so they may be of any class by then; but an
     # activation that is no longer one wouldn't be found.
     rewrites = [(entry, step) for entry, step in _all_steps(description) if step["edits"]]
@@ -67,6 +83,15 @@ def replay(model: nn.Module, description: Json) -> None:
         _repeat(places[entry["path"]].module, step, places)
     if description["modules"]:
         vars(root)[RECORD] = [{"rules": rules, "seed": description["seed"]} for rules in description["rules"]]
+
+
+def _borrowers(description: Json, places: Mapping[str, Place]) -> Iterator[tuple[nn.Module, str, nn.Module]]:
+    """Make the layers that work with a container's own parameters: container, name and layer."""
+    for entry, step in _all_steps(description):
+        for record in step["borrows"]:
+            if entry["path"] in places:
+                borrow = borrow_of_json(record)
+                yield places[entry["path"]].module, borrow.child, new_layer(borrow)
 
 
 def added_tensors(model: nn.Module) -> set[str]:
@@ -123,6 +148,7 @@ def _described(module: nn.Module, step: Step, names: Mapping[int, str]) -> Json:
         "tensors": {name: _spec(module, name) for name in step.added},
         "edits": [edit_to_json(edit) for edit in step.edits],
         "redirects": [list(path) for path in step.redirects],
+        "borrows": [asdict(borrow) for borrow in step.borrows],
         "dropping": asdict(step.dropping) if step.dropping is not None else None,
         "morph": asdict(step.morph) if step.morph is not None else None,
         "after": [follower_to_json(follower, names) for follower in step.after],
@@ -181,6 +207,7 @@ def _repeat(module: nn.Module, record: Json, places: Mapping[str, Place]) -> Non
         filled=tuple(record["filled"]),
         kept={name: getattr(module, name).detach() for name in record["overwritten"]},
         redirects=tuple(tuple(path) for path in record["redirects"]),
+        borrows=tuple(borrow_of_json(borrow) for borrow in record["borrows"]),
         dropping=Dropping(**record["dropping"]) if record["dropping"] is not None else None,
         morph=Morph(morph["steps"], tuple(morph["own"])) if morph is not None else None,
         after=tuple(follower_of_json(each, places) for each in record["after"]),

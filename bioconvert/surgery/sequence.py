@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -12,10 +12,10 @@ from bioconvert.core.change import Change
 from bioconvert.core.random import Stream
 from bioconvert.graph.edits import Edit
 from bioconvert.graph.flow import Graphs
-from bioconvert.graph.redirect import Path
 from bioconvert.surgery.drops import DROPPED, Drops, arrange
 from bioconvert.surgery.morphing import on_the_way
 from bioconvert.surgery.operations import Operation
+from bioconvert.surgery.owners import Owning
 from bioconvert.surgery.steps import NO_STREAM, Step, carry_out, redirect, rewrite, undo
 
 
@@ -43,9 +43,11 @@ class StepLog:
         rewrite(container, edits, rule=rule)
         self.modules.append(container)
 
-    def redirect(self, container: nn.Module, paths: Iterable[Path], rule: str) -> None:
+    def redirect(self, container: nn.Module, owned: Sequence[tuple[Owning, nn.Module]], rule: str) -> None:
         """Let layers answer for their weights in a container."""
-        redirect(container, paths, rule=rule)
+        paths = dict.fromkeys(own.path for own, _ in owned if own.borrow is None)
+        borrowers = {own.borrow: layer for own, layer in owned if own.borrow is not None}
+        redirect(container, paths, borrowers, rule=rule)
         self.modules.append(container)
 
     def undo_all(self) -> None:
@@ -78,15 +80,15 @@ def own_layers(operations: Iterable[Operation], log: StepLog) -> None:
 
     That comes last, around whatever else becomes of a container's forward.
     """
-    redirects: dict[nn.Module, tuple[dict[Path, None], str]] = {}
+    redirects: dict[nn.Module, tuple[list[tuple[Owning, nn.Module]], str]] = {}
     classes: dict[nn.Module, tuple[Change, str]] = {}
     for operation in operations:
         own = operation.own
         if own is not None and own.into is not None:
             classes.setdefault(own.container, (own.change, operation.rule))
         elif own is not None:
-            paths, _ = redirects.setdefault(own.container, ({}, operation.rule))
-            paths[own.path] = None
+            owned, _ = redirects.setdefault(own.container, ([], operation.rule))
+            owned.append((own, operation.module))
     for container, (change, rule) in classes.items():
         name = change.into.__name__ if change.into is not None else ""
         log.carry_out(container, change, Step(rule, "own", name))

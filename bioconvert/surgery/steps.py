@@ -15,10 +15,12 @@ from torch import nn
 
 from bioconvert.core.change import Change, TensorRecipe
 from bioconvert.core.random import Stream
+from bioconvert.graph.borrowing import give_up, lend
 from bioconvert.graph.classes import STEPS, compose
 from bioconvert.graph.edits import FADE_STEP, Edit, Fade
-from bioconvert.graph.redirect import Path, redirecting_class
+from bioconvert.graph.redirect import Borrow, Path, redirecting_class
 from bioconvert.graph.rewrite import rewrite_of, rewritten_class
+from bioconvert.graph.trace import set_training
 from bioconvert.layers.tolerance import insist, tolerate
 from bioconvert.surgery.morphing import AFTER, Follower, Morph, forget, morphing_class
 
@@ -57,6 +59,7 @@ class Step:
         kept: the old values of tensors that were overwritten.
         edits: what was changed in the module's own forward.
         redirects: names of the children that lead to each layer which answers for its weight.
+        borrows: the layers, children since then, that answer for the module's own parameters.
         dropping: the activation that went with the layer.
         morph: how the module goes over to what it becomes; ``None`` if it does so at once.
         after: what the original's output goes through while it does.
@@ -74,6 +77,7 @@ class Step:
     kept: dict[str, torch.Tensor] = field(default_factory=dict)
     edits: tuple[Edit, ...] = ()
     redirects: tuple[Path, ...] = ()
+    borrows: tuple[Borrow, ...] = ()
     dropping: Dropping | None = None
     morph: Morph | None = None
     after: tuple[Follower, ...] = ()
@@ -83,8 +87,8 @@ class Step:
         """Give the class of a ``base`` module that has been through this step."""
         if self.edits:
             return rewritten_class(base, self.edits)
-        if self.redirects:
-            return redirecting_class(base, self.redirects)
+        if self.redirects or self.borrows:
+            return redirecting_class(base, self.redirects, self.borrows)
         if self.into is None:
             return base
         if self.morph is not None:
@@ -161,9 +165,23 @@ def rewrite(container: nn.Module, edits: Iterable[Edit], *, rule: str) -> Step:
     return step
 
 
-def redirect(container: nn.Module, paths: Iterable[Path], *, rule: str) -> Step:
-    """Let layers answer for their weights in a container that hands these to functions."""
+def redirect(
+    container: nn.Module, paths: Iterable[Path], borrowers: Mapping[Borrow, nn.Module], *, rule: str
+) -> Step:
+    """Let layers answer for their weights in a container that hands these to functions.
+
+    Args:
+        container: the container.
+        paths: for each layer below it, the names of the children that lead there.
+        borrowers: the layers that become children and work with the container's own parameters.
+        rule: name of the rule, for the record.
+    """
     step = Step(rule, "own", "redirect", previous=type(container), redirects=tuple(paths))
+    step.borrows = tuple(borrowers)
+    for borrow, layer in borrowers.items():
+        give_up(layer)
+        set_training(layer, container.training)
+        container._modules[borrow.child] = layer
     set_class(container, step.class_on(type(container)))
     remember(container, step)
     return step
@@ -191,6 +209,10 @@ def undo(module: nn.Module) -> Step:
         del vars(module)[STEPS]
     insist(module, step.added)
     set_class(module, step.previous)
+    for borrow in step.borrows:
+        layer = module._modules.pop(borrow.child)
+        if layer is not None:
+            lend(layer, borrow, module)
     for name in step.attributes:
         vars(module).pop(name, None)
     if step.morph is not None:

@@ -100,6 +100,16 @@ def test_reads_are_found_in_the_source(cls, expected):
     assert {read.chain: read.called for read in weights_read_around(cls)} == expected
 
 
+def test_the_object_may_go_by_another_name():
+    """What counts is the method's first argument, whatever it is called."""
+
+    class Other(nn.Module):
+        def forward(s, x):  # noqa: N805
+            return F.linear(x, weight=s.qkv.weight, bias=s.b)
+
+    assert weights_read_around(Other) == (Read(("qkv",), Called.NEVER, passed_on=True),)
+
+
 def test_swin_reads_its_projections(torchvision):
     """torchvision's swin passes two layers' weights to a function, which passes them on to `F.linear`."""
     from torchvision.models.swin_transformer import ShiftedWindowAttention

@@ -211,4 +211,4 @@ def test_an_unreadable_encoding(tmp_path):
 
 def test_built_in_names():
     """The built-in rule sets are known by name."""
-    assert builtin_names() == ("identity", "yat", "yat-all")
+    assert builtin_names() == ("identity", "yat", "yat-all", "yat-cnn")
