@@ -105,8 +105,8 @@ def _collect(
     body = _parsed(function) if function is not None else None
     if body is None:
         return
-    _spell_out(body)
     receiver = _receiver(body)
+    _spell_out(body, receiver)
     for node, sure in _walk(body, certain):
         _note(node, sure, uses, receiver, function)
         if isinstance(node, ast.Attribute):
@@ -151,11 +151,9 @@ class _Meanings(ast.NodeTransformer):
         return node
 
 
-def _spell_out(method: ast.AST) -> None:
-    """Write ``self.f`` for ``f`` after ``f = self.f`` or ``for f in self.fs``, and ``self`` by its name."""
-    arguments = getattr(method, "args", None)
-    first = arguments.args[:1] if isinstance(arguments, ast.arguments) else []
-    meanings: dict[str, ast.expr] = {each.arg: ast.Name("self", ast.Load()) for each in first}
+def _spell_out(method: ast.AST, receiver: str) -> None:
+    """Write ``self.f`` for ``f`` after ``f = self.f`` or ``for f in self.fs``."""
+    meanings: dict[str, ast.expr] = {}
     stored = Counter(each.id for each in ast.walk(method) if _is_stored(each))
     visitor = _Meanings(meanings)
     for statement in getattr(method, "body", []):
@@ -163,7 +161,7 @@ def _spell_out(method: ast.AST) -> None:
             name, value = _alias(node)
             if name is not None and value is not None and stored[name] == 1:
                 value = visitor.visit(copy.deepcopy(value))
-                if (chain := _chain(value)) is not None and "weight" not in chain:
+                if (chain := _chain(value, receiver)) is not None and "weight" not in chain:
                     meanings[name] = value
         visitor.visit(statement)
 

@@ -6,7 +6,8 @@ container's own forward runs, such a call is answered by the layer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import operator
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +30,14 @@ _TRANSPOSITIONS = (
     vars(torch._C.TensorBase)["T"].__get__,
     vars(torch._C.TensorBase)["mT"].__get__,
 )
-_PRODUCTS = (torch.matmul, torch.mm, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.Tensor.mm)
+_PRODUCTS = (
+    operator.matmul,
+    torch.matmul,
+    torch.mm,
+    torch.Tensor.matmul,
+    torch.Tensor.__matmul__,
+    torch.Tensor.mm,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +76,7 @@ class Redirection(TorchFunctionMode):
     Args:
         weights: the weights, each with its layer, as ``linear`` and ``conv*d`` take them.
         transposed: likewise, as the right-hand side of a product takes them.
-        answered: takes note of each product that was answered.
+        answered: takes note of the layers that answered.
     """
 
     def __init__(self, weights: Pairs, transposed: Pairs, answered: list[nn.Module]):
@@ -86,6 +94,7 @@ class Redirection(TorchFunctionMode):
         if func is F.linear or func in _CONVOLUTIONS:
             layer = _holder(self._weights, _argument(args, kwargs, 1, "weight"))
             if layer is not None and _same_geometry(layer, func, args, kwargs):
+                self._answered.append(layer)
                 x, weight = _argument(args, kwargs, 0, "input"), _argument(args, kwargs, 1, "weight")
                 return _answer(layer, x, _argument(args, kwargs, 2, "bias"), weight)
         elif func in _TRANSPOSITIONS:
@@ -100,6 +109,10 @@ class Redirection(TorchFunctionMode):
                 self._answered.append(layer)
                 return _answer(layer, args[0], None, args[1].t())
         return func(*args, **kwargs)
+
+
+def _is_among(layer: nn.Module, layers: Iterable[nn.Module]) -> bool:
+    return any(each is layer for each in layers)
 
 
 def _weight(layer: nn.Module) -> torch.Tensor:
@@ -149,7 +162,10 @@ def _answer(layer: nn.Module, x: torch.Tensor, bias: torch.Tensor | None, weight
 
 
 def redirecting_class(
-    base: type[nn.Module], paths: tuple[Path, ...], borrows: tuple[Borrow, ...] = ()
+    base: type[nn.Module],
+    paths: tuple[Path, ...],
+    borrows: tuple[Borrow, ...] = (),
+    called: tuple[Path, ...] = (),
 ) -> type[nn.Module]:
     """Make a class for one container: ``base``, with layers answering for their weights.
 
@@ -157,9 +173,14 @@ def redirecting_class(
         base: the container's own class.
         paths: for each layer, the names of the children that lead to it.
         borrows: the layers that work with the container's own parameters.
+        called: the paths of layers that the container may call, too, so that they needn't answer.
     """
 
-    cls_name = base.__name__
+    cls_name, every = base.__name__, len(paths) + len(borrows)
+    positions = [i for i in range(every) if i >= len(paths) or paths[i] not in called]
+
+    def needed(layers: Sequence[nn.Module]) -> list[nn.Module]:
+        return [layers[i] for i in positions]
 
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         layers = [descendant(self, path) for path in (*paths, *((borrow.child,) for borrow in borrows))]
@@ -173,9 +194,12 @@ def redirecting_class(
         answered: list[nn.Module] = []
         with Redirection(weights, transposed, answered):
             output = base.forward(self, *args, **kwargs)
-        if transposed and torch.compiler.is_compiling() and not answered:
-            # Strict export doesn't ask about the operator @.
-            raise RuntimeError(f"{cls_name} multiplies by a parameter unseen: export with strict=False")
+        if torch.compiler.is_compiling() and not all(_is_among(layer, answered) for layer in needed(layers)):
+            # Not every spelling of a product is shown to a mode by the compiler.
+            raise RuntimeError(
+                f"{cls_name} uses a weight in a way that can't be compiled: write F.linear, or export with "
+                "strict=False"
+            )
         return output
 
     forward.__doc__ = base.forward.__doc__
@@ -186,7 +210,33 @@ def redirecting_class(
         "__qualname__": base.__qualname__,
         "__doc__": base.__doc__,
     }
-    return made_class(base.__name__, (base,), namespace, Recipe(redirecting_class, (base, paths, borrows)))
+    return made_class(
+        base.__name__, (base,), namespace, Recipe(redirecting_class, (base, paths, borrows, called))
+    )
+
+
+def answering_class(base: type[nn.Module]) -> type[nn.Module]:
+    """Make the class of a layer that answers for its weight: what it computes with it is its own affair."""
+    if base not in _answering:
+
+        def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            with torch._C.DisableTorchFunction():
+                return base.forward(self, *args, **kwargs)
+
+        forward.__doc__ = base.forward.__doc__
+        forward.__wrapped__ = base.forward  # type: ignore[attr-defined]
+        namespace = {
+            "forward": forward,
+            "__module__": base.__module__,
+            "__qualname__": base.__qualname__,
+            "__doc__": base.__doc__,
+        }
+        recipe = Recipe(answering_class, (base,))
+        _answering[base] = made_class(base.__name__, (base,), namespace, recipe)
+    return _answering[base]
+
+
+_answering: dict[type[nn.Module], type[nn.Module]] = {}
 
 
 def descendant(container: nn.Module, path: Path) -> nn.Module:

@@ -212,6 +212,6 @@ def _additions(operations: Sequence[Operation]) -> Iterator[tuple[nn.Module, str
             if recipe.kind == "parameter":
                 parameter = operation.module._parameters[name]
                 if parameter is not None:
-                    own = operation.own
-                    holder = own.container if own is not None and own.borrow is not None else operation.module
+                    borrowed = operation.borrow is not None
+                    holder = operation.own[0].container if borrowed else operation.module
                     yield holder, f"{operation.path}.{name}", parameter

@@ -134,14 +134,15 @@ class Look:
         return found
 
     @cached_property
-    def read_around(self) -> dict[nn.Module, ReadAround]:
-        """The layers whose weight a container reads."""
-        found: dict[nn.Module, ReadAround] = {}
+    def read_around(self) -> dict[nn.Module, list[ReadAround]]:
+        """The layers whose weight containers read, with each of these."""
+        found: dict[nn.Module, list[ReadAround]] = {}
         for place in self.tree.modules():
             if place.module._modules:
                 for read in weights_read_around(original_class(place.module)):
                     for layer in resolve(place.module, read.chain):
-                        found[layer] = ReadAround(place.module, read.called, read.passed_on)
+                        read_here = ReadAround(place.module, read.called, read.passed_on)
+                        found.setdefault(layer, []).append(read_here)
         return found
 
     @cached_property

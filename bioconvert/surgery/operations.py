@@ -12,6 +12,7 @@ from bioconvert.core.errors import Refused
 from bioconvert.core.registry import Entry, mechanisms, nodes, replacements
 from bioconvert.graph.borrowing import borrowing, lend, new_layer
 from bioconvert.graph.classes import compose
+from bioconvert.graph.redirect import Borrow
 from bioconvert.replacements.folding import folded
 from bioconvert.ruleset import Attach, Replace, Rule, Wrap
 from bioconvert.surgery.chain import LayerChain
@@ -40,7 +41,7 @@ class Operation:
         fold: what becomes of the module when the normalisation behind it is folded in.
         morph: how the module goes over to what it becomes; ``None`` if it does so at once.
         after: what the original's output goes through while it does.
-        own: what becomes of the container that reads the module's weight.
+        own: what becomes of the containers that read the module's weight.
         parameter: the parameter that the rule named; empty where it named the module.
     """
 
@@ -55,8 +56,13 @@ class Operation:
     fold: Change | None = None
     morph: Morph | None = None
     after: tuple[Follower, ...] = ()
-    own: Owning | None = None
+    own: tuple[Owning, ...] = ()
     parameter: str = ""
+
+    @property
+    def borrow(self) -> Borrow | None:
+        """The parameter of a container that the module works with, if it has none of its own."""
+        return next((own.borrow for own in self.own if own.borrow is not None), None)
 
     @property
     def dropping(self) -> Dropping | None:
@@ -79,8 +85,8 @@ class Operation:
     def how(self) -> str:
         """Say in words what is done."""
         old = type(self.module).__name__
-        if self.own is not None and self.own.borrow is not None:
-            old = self.own.borrow.function
+        if self.borrow is not None:
+            old = self.borrow.function
         words = f"{old} → {self.name}" if self.action != f"attach {self.name}" else self.name
         if self.change.summary:
             words += f": {self.change.summary}"
@@ -90,8 +96,9 @@ class Operation:
             words += f"; {self.fold.summary}"
         if self.drop is not None and self.drop.names():
             words += f"; {', '.join(self.drop.names())} dropped"
-        if self.own is not None and self.own.borrow is None:
-            words += f"; {type(self.own.container).__name__} calls it from now on"
+        if self.own and self.borrow is None:
+            owners = dict.fromkeys(type(own.container).__name__ for own in self.own)
+            words += f"; {', '.join(owners)} {'calls' if len(owners) == 1 else 'call'} it from now on"
         return words
 
 
@@ -148,7 +155,7 @@ def make_operation(wish: Wish, look: Look, *, has_data: bool) -> Operation:
         return call_operation(wish, action, look)
     name, entry = _entry(module, action)
     _refuse_repetition(wish, name)
-    own = None
+    own: tuple[Owning, ...] = ()
     if not isinstance(action, Attach):
         if (reason := refusal(module, look)) is not None:
             raise Refused(reason)
@@ -212,7 +219,7 @@ def call_operation(wish: Wish, action: Replace, look: Look) -> Operation:
     change = entry.build(layer, Site(wish.path, parameter=wish.parameter), **action.options)
     if change.overwrites:
         raise Refused("its container keeps the weights, which would get new values")
-    own = Owning(container, None, (borrow.child,), borrow)
+    own = (Owning(container, None, (borrow.child,), borrow=borrow),)
     return Operation(wish.path, layer, wish.rule.name, wish.kind, name, change, own=own)
 
 

@@ -16,7 +16,7 @@ from bioconvert.surgery.drops import DROPPED, Drops, arrange
 from bioconvert.surgery.morphing import on_the_way
 from bioconvert.surgery.operations import Operation
 from bioconvert.surgery.owners import Owning
-from bioconvert.surgery.steps import NO_STREAM, Step, carry_out, redirect, rewrite, undo
+from bioconvert.surgery.steps import NO_STREAM, Step, answer, carry_out, redirect, rewrite, undo
 
 
 @dataclass
@@ -45,10 +45,15 @@ class StepLog:
 
     def redirect(self, container: nn.Module, owned: Sequence[tuple[Owning, nn.Module]], rule: str) -> None:
         """Let layers answer for their weights in a container."""
-        paths = dict.fromkeys(own.path for own, _ in owned if own.borrow is None)
+        paths = {own.path: own.called for own, _ in owned if own.borrow is None}
         borrowers = {own.borrow: layer for own, layer in owned if own.borrow is not None}
         redirect(container, paths, borrowers, rule=rule)
         self.modules.append(container)
+
+    def answer(self, layer: nn.Module, rule: str) -> None:
+        """Let a layer compute undisturbed where it answers for its weight."""
+        answer(layer, rule=rule)
+        self.modules.append(layer)
 
     def undo_all(self) -> None:
         """Undo all steps, the last one first."""
@@ -82,13 +87,17 @@ def own_layers(operations: Iterable[Operation], log: StepLog) -> None:
     """
     redirects: dict[nn.Module, tuple[list[tuple[Owning, nn.Module]], str]] = {}
     classes: dict[nn.Module, tuple[Change, str]] = {}
+    answering: dict[nn.Module, str] = {}
     for operation in operations:
-        own = operation.own
-        if own is not None and own.into is not None:
-            classes.setdefault(own.container, (own.change, operation.rule))
-        elif own is not None:
+        for own in operation.own:
+            if own.into is not None:
+                classes.setdefault(own.container, (own.change, operation.rule))
+                continue
             owned, _ = redirects.setdefault(own.container, ([], operation.rule))
             owned.append((own, operation.module))
+            answering[operation.module] = operation.rule
+    for layer, rule in answering.items():
+        log.answer(layer, rule)
     for container, (change, rule) in classes.items():
         name = change.into.__name__ if change.into is not None else ""
         log.carry_out(container, change, Step(rule, "own", name))

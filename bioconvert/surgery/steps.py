@@ -18,7 +18,7 @@ from bioconvert.core.random import Stream
 from bioconvert.graph.borrowing import give_up, lend
 from bioconvert.graph.classes import STEPS, compose
 from bioconvert.graph.edits import FADE_STEP, Edit, Fade
-from bioconvert.graph.redirect import Borrow, Path, redirecting_class
+from bioconvert.graph.redirect import Borrow, Path, answering_class, redirecting_class
 from bioconvert.graph.rewrite import rewrite_of, rewritten_class
 from bioconvert.graph.trace import set_training
 from bioconvert.layers.tolerance import insist, tolerate
@@ -60,6 +60,8 @@ class Step:
         edits: what was changed in the module's own forward.
         redirects: names of the children that lead to each layer which answers for its weight.
         borrows: the layers, children since then, that answer for the module's own parameters.
+        called: those of the redirects that the module may call, too.
+        answers: whether the module answers for its weight in a container.
         dropping: the activation that went with the layer.
         morph: how the module goes over to what it becomes; ``None`` if it does so at once.
         after: what the original's output goes through while it does.
@@ -78,6 +80,8 @@ class Step:
     edits: tuple[Edit, ...] = ()
     redirects: tuple[Path, ...] = ()
     borrows: tuple[Borrow, ...] = ()
+    called: tuple[Path, ...] = ()
+    answers: bool = False
     dropping: Dropping | None = None
     morph: Morph | None = None
     after: tuple[Follower, ...] = ()
@@ -88,7 +92,9 @@ class Step:
         if self.edits:
             return rewritten_class(base, self.edits)
         if self.redirects or self.borrows:
-            return redirecting_class(base, self.redirects, self.borrows)
+            return redirecting_class(base, self.redirects, self.borrows, self.called)
+        if self.answers:
+            return answering_class(base)
         if self.into is None:
             return base
         if self.morph is not None:
@@ -166,24 +172,37 @@ def rewrite(container: nn.Module, edits: Iterable[Edit], *, rule: str) -> Step:
 
 
 def redirect(
-    container: nn.Module, paths: Iterable[Path], borrowers: Mapping[Borrow, nn.Module], *, rule: str
+    container: nn.Module,
+    paths: Mapping[Path, bool],
+    borrowers: Mapping[Borrow, nn.Module],
+    *,
+    rule: str,
 ) -> Step:
     """Let layers answer for their weights in a container that hands these to functions.
 
     Args:
         container: the container.
-        paths: for each layer below it, the names of the children that lead there.
+        paths: for each layer below it, the names of the children that lead there, and whether the container
+            may call it, too.
         borrowers: the layers that become children and work with the container's own parameters.
         rule: name of the rule, for the record.
     """
     step = Step(rule, "own", "redirect", previous=type(container), redirects=tuple(paths))
-    step.borrows = tuple(borrowers)
+    step.borrows, step.called = tuple(borrowers), tuple(path for path, called in paths.items() if called)
     for borrow, layer in borrowers.items():
         give_up(layer)
         set_training(layer, container.training)
         container._modules[borrow.child] = layer
     set_class(container, step.class_on(type(container)))
     remember(container, step)
+    return step
+
+
+def answer(layer: nn.Module, *, rule: str) -> Step:
+    """Let a layer's own operations be its own where it answers for its weight."""
+    step = Step(rule, "own", "answer", previous=type(layer), answers=True)
+    set_class(layer, step.class_on(type(layer)))
+    remember(layer, step)
     return step
 
 

@@ -1,0 +1,416 @@
+"""Layers whose weight a container reads: each way of reading one, and the containers that own such layers."""
+
+import copy
+
+import pytest
+import torch
+from elsewhere import project
+from small_models import seeded
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+import bioconvert as bc
+from bioconvert.layers import YatConv2d, YatLinear
+
+X = torch.linspace(-1, 1, 12).view(3, 4)
+IMAGES = torch.linspace(-1, 1, 2 * 4 * 6 * 6).view(2, 4, 6, 6)
+
+
+def rules(**options):
+    """Give a rule set for every linear and two-dimensional layer."""
+    pairs = (("linear", "YatLinear"), ("Conv2d", "YatConv2d"))
+    given = [
+        {"match": {"type": each}, "replace": {"with": name, **options}, "optional": True}
+        for each, name in pairs
+    ]
+    return {"version": 1, "rules": given}
+
+
+class One(nn.Module):
+    """Holds one layer, and does with it what a subclass says."""
+
+    def __init__(self):
+        super().__init__()
+        self.f = self.make()
+
+    def make(self):
+        return nn.Linear(4, 4)
+
+    def expected(self, x):
+        """Give what must come out once the layer is called."""
+        return self.f(x)
+
+
+class Positional(One):
+    def forward(self, x):
+        return F.linear(x, self.f.weight, self.f.bias)
+
+
+class Keywords(One):
+    def forward(self, x):
+        return torch.nn.functional.linear(input=x, bias=self.f.bias, weight=self.f.weight)
+
+
+class NoBias(One):
+    def make(self):
+        return nn.Linear(4, 4, bias=False)
+
+    def forward(self, x):
+        return F.linear(x, self.f.weight)
+
+
+class ComputedBias(One):
+    def forward(self, x):
+        return F.linear(x, self.f.weight, torch.cat([self.f.bias[:2], torch.zeros(2)]))
+
+    def expected(self, x):
+        layer = copy.deepcopy(self.f)
+        layer.bias.data[2:] = 0
+        return layer(x)
+
+
+class Product(NoBias):
+    def forward(self, x):
+        return x @ self.f.weight.t()
+
+
+class ProductT(NoBias):
+    def forward(self, x):
+        return torch.matmul(x, self.f.weight.T)
+
+
+class Here(One):
+    def forward(self, x):
+        return helper(x, self.f.weight, self.f.bias)
+
+
+class There(One):
+    def forward(self, x):
+        return project(x, weight=self.f.weight, bias=self.f.bias)
+
+
+class OtherMethod(One):
+    def forward(self, x):
+        return self.apply_to(x)
+
+    def apply_to(self, x):
+        return F.linear(x, self.f.weight, self.f.bias)
+
+
+class LocalName(One):
+    def forward(self, x):
+        layer = self.f
+        return F.linear(x, layer.weight, layer.bias)
+
+
+class LocalWeight(One):
+    def forward(self, x):
+        weight, bias = self.f.weight, self.f.bias
+        return F.linear(x, weight, bias)
+
+
+class OtherSelf(One):
+    def forward(this, x):  # noqa: N805 - it need not be called self
+        return F.linear(x, this.f.weight, this.f.bias)
+
+
+class Nested(One):
+    def make(self):
+        return nn.ModuleDict({"block": nn.Sequential(nn.Linear(4, 4))})
+
+    def forward(self, x):
+        return F.linear(x, self.f.block[0].weight, self.f.block[0].bias)
+
+    def expected(self, x):
+        return self.f["block"][0](x)
+
+
+class Listed(One):
+    def make(self):
+        return nn.ModuleList(nn.Linear(4, 4) for _ in range(3))
+
+    def forward(self, x):
+        x = F.linear(x, self.f[0].weight, self.f[0].bias)
+        for i in range(1, 3):
+            x = F.linear(x, self.f[i].weight, self.f[i].bias)
+        return x
+
+    def expected(self, x):
+        for layer in self.f:
+            x = layer(x)
+        return x
+
+
+class Looped(Listed):
+    def forward(self, x):
+        for layer in self.f:
+            x = F.linear(x, layer.weight, layer.bias)
+        return x
+
+
+class Convolved(One):
+    def make(self):
+        return nn.Conv2d(4, 4, 3, stride=2, padding=1, dilation=1, groups=2)
+
+    def forward(self, x):
+        return F.conv2d(x, self.f.weight, self.f.bias, self.f.stride, self.f.padding, groups=self.f.groups)
+
+
+class OtherGeometry(Convolved):
+    def forward(self, x):
+        return F.conv2d(x, self.f.weight, self.f.bias, stride=1, padding=1, groups=2)
+
+
+def helper(x, weight, bias):
+    return F.linear(x, weight, bias)
+
+
+CERTAIN = [
+    Positional, Keywords, NoBias, ComputedBias, Here, There, OtherMethod, LocalName, OtherSelf, Nested, Listed, Looped,
+]  # fmt: skip
+UNCERTAIN = [Product, ProductT, LocalWeight]
+WAYS = [pytest.param(make, X, id=make.__name__) for make in CERTAIN + UNCERTAIN]
+WAYS.append(pytest.param(Convolved, IMAGES, id="Convolved"))
+
+
+def yat_layers(model):
+    return [m for m in model.modules() if isinstance(m, (YatLinear, YatConv2d))]
+
+
+def converted(make, x, **options):
+    return bc.convert(seeded(make), rules(**options), example_inputs=(x,))
+
+
+@pytest.mark.parametrize(("make", "x"), WAYS)
+class TestEachWayOfReadingAWeight:
+    def test_the_layer_is_called(self, make, x):
+        """The output is the new layer's, in every mode, and the old one is left."""
+        model, before = converted(make, x), seeded(make)(x)
+        assert len(yat_layers(model)) == (3 if issubclass(make, Listed) else 1)
+        for training, grad in ((True, True), (False, True), (False, False)):
+            with torch.set_grad_enabled(grad):
+                assert torch.equal(model.train(training)(x), model.expected(x))
+        assert not torch.allclose(model(x), before)
+        assert isinstance(model, make)
+        assert type(model).__name__ == make.__name__
+
+    def test_hooks_fire_and_every_parameter_learns(self, make, x):
+        """Forward and backward hooks of the layer see each call."""
+        model, fired = converted(make, x), []
+        layers = yat_layers(model)
+        for layer in layers:
+            layer.register_forward_hook(lambda *_: fired.append("forward"))
+            layer.register_full_backward_hook(lambda *_: fired.append("backward"))
+        model(x.clone().requires_grad_()).square().sum().backward()
+        assert sorted(fired) == ["backward"] * len(layers) + ["forward"] * len(layers)
+        read = [p for layer in layers for n, p in layer.named_parameters() if n != "bias"]
+        assert all(p.grad is not None and p.grad.any() for p in read)
+
+    def test_revert_is_exact(self, make, x):
+        """The original class and the original bits come back."""
+        model = converted(make, x)
+        bc.revert(model)
+        assert [type(m) for m in model.modules()] == [type(m) for m in make().modules()]
+        assert model.state_dict().keys() == make().state_dict().keys()
+        assert torch.equal(model(x), seeded(make)(x))
+
+    def test_copies_and_files(self, make, x, tmp_path):
+        """deepcopy and save/load give a model whose own layers answer."""
+        model = converted(make, x).eval()
+        bc.save(model, tmp_path / "out")
+        for twin in (copy.deepcopy(model), bc.load(tmp_path / "out", factory=make)):
+            assert torch.equal(twin(x), model(x))
+            with torch.no_grad():
+                yat_layers(twin)[0].alpha.mul_(2)
+            assert not torch.equal(twin(x), model(x))
+            assert type(bc.revert(twin)) is make
+
+    @pytest.mark.filterwarnings("ignore:While compiling, we found certain side effects:UserWarning")
+    def test_compiles_and_exports(self, make, x):
+        """`torch.compile(fullgraph=True)` and `torch.export`, strict or not, take it, or fail: never silently."""
+        torch._dynamo.reset()
+        model = converted(make, x).eval()
+        ways = [
+            lambda: torch.compile(model, fullgraph=True, backend="eager"),
+            lambda: torch.export.export(model, (x,), strict=False).module(),
+            lambda: torch.export.export(model, (x,), strict=True).module(),
+        ]
+        for compiled in ways:
+            try:
+                output = compiled()(x)
+            except RuntimeError as error:
+                assert make in (Product, ProductT)
+                assert "in a way that can't be compiled" in str(error)
+            else:
+                assert torch.allclose(output, model(x), atol=1e-6)
+
+    def test_autocast_and_checkpointing(self, make, x):
+        """Under autocast the output is half precision; a checkpoint gives the same gradients."""
+        model = converted(make, x)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert model(x).dtype is model.expected(x).dtype is torch.bfloat16
+        model(x).square().sum().backward()
+        plain = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+        model.zero_grad()
+        checkpoint(model, x, use_reentrant=False).square().sum().backward()
+        assert all(torch.equal(p.grad, plain[n]) for n, p in model.named_parameters() if n in plain)
+
+    def test_is_fitted(self, make, x):
+        """Sample data passes through the layer: epsilon is found from it."""
+        model = converted(make, torch.cat([x] * 4) + 1, init="auto", epsilon="auto")
+        assert all("epsilon" in layer._buffers for layer in yat_layers(model))
+        assert all(float(layer.epsilon) != 1e-5 for layer in yat_layers(model))
+
+
+@pytest.mark.parametrize("make", CERTAIN)
+def test_without_inputs_what_is_certain_is_converted(make):
+    """The source alone shows that a function gets the weight."""
+    model = bc.convert(seeded(make), rules())
+    assert torch.equal(model(X), model.expected(X))
+
+
+@pytest.mark.parametrize("make", UNCERTAIN)
+def test_without_inputs_what_is_not_certain_is_left(make):
+    """The reason asks for example inputs."""
+    plan = bc.plan(make(), rules())
+    assert plan.applied == ()
+    assert "give example_inputs" in plan.skipped[0].reason
+
+
+def test_another_geometry_is_not_the_layers_call():
+    """A convolution with other stride or padding than the layer's isn't answered, which proof finds."""
+    model = seeded(OtherGeometry)
+    report = bc.plan(model, rules(), example_inputs=(IMAGES,)).apply()
+    assert "never ran" in report.skipped[0].reason
+    assert type(model) is OtherGeometry
+    assert torch.equal(model(IMAGES), seeded(OtherGeometry)(IMAGES))
+
+
+class Two(nn.Module):
+    """Reads the weights of two layers, and a child container that of another."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.inner = nn.Linear(4, 4), nn.Linear(4, 4), Positional()
+
+    def forward(self, x):
+        x = F.linear(x, self.a.weight, self.a.bias)
+        return self.inner(F.linear(x, self.b.weight, self.b.bias))
+
+    def expected(self, x):
+        return self.inner.f(self.b(self.a(x)))
+
+
+def only(path):
+    return {"version": 1, "rules": [{"match": {"path": path}, "replace": {"with": "YatLinear"}}]}
+
+
+class TestSeveralLayersOfOneContainer:
+    @pytest.mark.parametrize("calls", [["**"], ["a", "b"], ["b", "a"], ["b", "inner.f", "a"]])
+    def test_in_one_call_or_in_several(self, calls):
+        """Each is called once it is converted, and reverting gives the original."""
+        model = seeded(Two)
+        for path in calls:
+            rule = only(path)["rules"][0]
+            rule["match"]["type"] = "linear"
+            bc.convert(model, {"version": 1, "rules": [rule]}, example_inputs=(X,))
+            assert torch.equal(model(X), model.expected(X))
+        twin = copy.deepcopy(model)
+        assert torch.equal(twin(X), model(X))
+        assert type(bc.revert(twin)) is Two
+        assert torch.equal(twin(X), seeded(Two)(X))
+
+    def test_an_optimizer_goes_on(self):
+        """The layers' new parameters are in the optimizer, and a step changes them."""
+        model = seeded(Two)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        bc.convert(model, rules(), optimizer=optimizer)
+        before = {name: p.detach().clone() for name, p in model.named_parameters()}
+        model(X).square().sum().backward()
+        optimizer.step()
+        assert all(not torch.equal(p, before[name]) for name, p in model.named_parameters())
+
+
+class Shared(nn.Module):
+    """Two containers read the weight of one layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.other = Positional(), Keywords()
+        self.other.f = self.one.f
+
+    def forward(self, x):
+        return self.other(self.one(x))
+
+    def expected(self, x):
+        return self.one.f(self.one.f(x))
+
+
+class Around(nn.Module):
+    """Reads the weight of a layer, and so does the child that holds it."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = Positional()
+
+    def forward(self, x):
+        return self.inner(x) + F.linear(x, self.inner.f.weight, self.inner.f.bias)
+
+    def expected(self, x):
+        return 2 * self.inner.f(x)
+
+
+class CalledToo(One):
+    """Calls its layer or reads its weight, as the input has it."""
+
+    def forward(self, x):
+        if x.sum() > 0:
+            return self.f(x)
+        return F.linear(x, self.f.weight, self.f.bias)
+
+
+class CalledInTraining(One):
+    """Calls its layer in training and reads its weight in evaluation."""
+
+    def forward(self, x):
+        if self.training:
+            return self.f(x)
+        return F.linear(x, self.f.weight, self.f.bias)
+
+
+class TiedToo(One):
+    """Calls another layer on the same weight, which no rule converts."""
+
+    def __init__(self):
+        super().__init__()
+        self.plain = nn.Linear(4, 4)
+        self.plain.weight = self.f.weight
+
+    def forward(self, x):
+        return F.linear(x, self.f.weight, self.f.bias) + self.plain(x)
+
+    def expected(self, x):
+        return self.f(x) + F.linear(x, self.plain.weight.clone(), self.plain.bias)
+
+
+def agrees(make, given, rule_set):
+    """Say whether a conversion makes a model do what it should, or leaves it and says so."""
+    model = seeded(make)
+    report = bc.plan(model, rule_set).apply()
+    if not report.applied:
+        original = seeded(make)
+        return all(torch.equal(model.train(t)(x), original.train(t)(x)) for x, t in given)
+    return all(torch.allclose(model.train(t)(x), model.expected(x), atol=1e-6) for x, t in given)
+
+
+class TestAWeightReadInSeveralPlaces:
+    @pytest.mark.parametrize("make", [Shared, Around, CalledToo, CalledInTraining])
+    def test_every_use_is_the_new_layers_or_none_is(self, make):
+        """Whichever container, mode or branch it is in."""
+        given = [(X + 1, True), (X + 1, False), (X - 1, True), (X - 1, False)]
+        assert agrees(make, given, rules())
+
+    def test_another_layer_on_the_same_weight_stays(self):
+        """What the rule doesn't name computes as before."""
+        assert agrees(TiedToo, [(X, True), (X, False)], only("f"))
