@@ -25,6 +25,8 @@ from bioconvert.ruleset import Link
 
 Element = int | str
 
+_OF_FUNCTION = {f: name for name, functions in FUNCTIONS.items() if name in ACTIVATIONS for f in functions}
+_OF_METHOD = {method: name for name, methods in METHODS.items() for method in methods}
 _SHOWN = 3
 """Alternatives of a link that a reason names."""
 _METADATA = frozenset({"shape", "dtype", "device", "ndim", "layout", "is_cuda", "requires_grad", "itemsize"})
@@ -36,10 +38,13 @@ def called_module(node: fx.Node, container: nn.Module) -> nn.Module | None:
     """Give the module that a node calls, if it calls one."""
     if node.op != "call_module":
         return None
-    module: object = container
+    module: nn.Module | None = container
     for name in str(node.target).split("."):
-        module = getattr(module, name, None)
-    return module if isinstance(module, nn.Module) else None
+        if module is None:
+            return None
+        # Past the module's own look-up, which others may be listening to.
+        module = object.__getattribute__(module, "__dict__")["_modules"].get(name)
+    return module
 
 
 def calls(graph: fx.Graph, container: nn.Module, module: nn.Module) -> list[fx.Node]:
@@ -139,15 +144,15 @@ def activation_of(node: fx.Node, container: nn.Module) -> tuple[str, Activation 
     Returns:
         ``None`` if the node is no activation.
     """
-    name = next((name for name in ACTIVATIONS if _is(node, name, container)), None)
-    if name is None:
-        return None
     module = called_module(node, container)
     if module is not None:
-        return name, module_activation(module, name)
-    if callable(node.target):
-        return name, function_activation(node.target, name, node.args, node.kwargs)
-    return name, method_activation(name)
+        name = original_class(module).__name__
+        return (name, module_activation(module, name)) if name in ACTIVATIONS else None
+    if node.op == "call_method":
+        name = _OF_METHOD.get(str(node.target), "")
+        return (name, method_activation(name)) if name else None
+    name = _OF_FUNCTION.get(node.target, "") if callable(node.target) else ""
+    return (name, function_activation(node.target, name, node.args, node.kwargs)) if name else None  # type: ignore[arg-type]
 
 
 def is_norm(node: fx.Node, container: nn.Module) -> bool:

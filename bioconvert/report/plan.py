@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import RenderableType
@@ -15,6 +15,8 @@ from bioconvert.report.reasons import with_containers, without_container
 from bioconvert.report.tables import left_out, plain_table
 from bioconvert.report.text import one_line, plural, printable, short
 
+_FEW = 5
+"""Containers without a graph that are shown without ``--all``."""
 _SHOWN = 30
 """Rows of each table without ``--all``: two screens at most."""
 
@@ -39,9 +41,31 @@ def plan_tables(plan: Outcomes, *, every: bool = False) -> Iterator[RenderableTy
     if plan.skipped:
         yield Text()
         yield from _section("to leave as they are", plan.skipped, with_rule=len(rules) > 1, every=every)
+    yield from _untraceable(getattr(plan, "untraceable", {}), every=every)
     for warning in plan.warnings:
         yield Text()
         yield Text(f"warning: {printable(warning)}", style="yellow")
+
+
+def _untraceable(containers: Mapping[str, str], *, every: bool) -> Iterator[RenderableType]:
+    """Show of which containers there is no graph, so that the data flow in them isn't known."""
+    if not containers:
+        return
+    yield Text()
+    yield Text(f"{plural(len(containers), 'container')} without a graph", style="bold")
+    groups: dict[str, list[str]] = {}
+    for name, reason in containers.items():
+        groups.setdefault(reason, []).append(_place(name))
+    rows = [(folded.text, reason) for reason, names in groups.items() for folded in fold(names)]
+    shown = rows if every else rows[:_FEW]
+    table = plain_table()
+    table.add_column("path", overflow="fold", style="cyan")
+    table.add_column("why", overflow="fold", min_width=24)
+    for path, reason in shown:
+        table.add_row(Text(short(path)), Text(one_line(reason)))
+    yield table
+    if len(shown) < len(rows):
+        yield left_out(len(rows) - len(shown), "row")
 
 
 def _section(

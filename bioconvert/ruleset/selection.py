@@ -111,14 +111,14 @@ def _calls(
 
 
 def _by_parameter(pattern: str, candidates: Iterable[Candidate]) -> Iterator[Selection]:
-    """Select parameters by their dotted names; a tied one once, with the first module that holds it."""
-    patterns, seen = Patterns((pattern,), deadline()), set()
+    """Select parameters by any of their names; a tied one once, with the first module that holds it."""
+    patterns = Patterns((pattern,), deadline())
+    found: dict[int, tuple[Selection, list[str]]] = {}
     for candidate in candidates:
         for name, parameter in own_parameters(candidate):
-            full = [f"{module}.{name}" if module else name for module in candidate.names]
-            if id(parameter) not in seen and patterns.match(full):
-                seen.add(id(parameter))
-                yield Selection(candidate, parameter=name)
+            _, names = found.setdefault(id(parameter), (Selection(candidate, parameter=name), []))
+            names += [f"{module}.{name}" if module else name for module in candidate.names]
+    return (selection for selection, names in found.values() if patterns.match(names))
 
 
 def own_parameters(candidate: Candidate) -> list[tuple[str, object]]:

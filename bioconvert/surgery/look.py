@@ -182,7 +182,8 @@ def _parametrized(module: nn.Module, look: Look) -> str | None:  # noqa: ARG001
     return f"{names} is parametrized: remove the parametrization (torch.nn.utils.parametrize) first"
 
 
-def _class_refuses(module: nn.Module, look: Look) -> str | None:
+def class_refusal(module: nn.Module, look: Look) -> str | None:
+    """Say why a module of its class takes neither another class nor new tensors; ``None`` if it does."""
     cls = type(module)
     if cls not in look.class_refusals:
         look.class_refusals[cls] = _refusal_of_class(cls)
@@ -198,6 +199,8 @@ _UNINITIALISED = "its parameters have no shape yet: run the model once before co
 def _refusal_of_class(cls: type[nn.Module]) -> str | None:
     if issubclass(cls, nn.modules.lazy.LazyModuleMixin):
         return _UNINITIALISED
+    if issubclass(cls, torch.jit.ScriptModule):
+        return "it is scripted: convert the model first, then script it"
     if _FSDP_MODULE in ancestor_names(cls):
         return "it is sharded by FSDP2 already: convert the model first, then call fully_shard"
     if callable(getattr(cls, "weight", None)):
@@ -205,4 +208,4 @@ def _refusal_of_class(cls: type[nn.Module]) -> str | None:
     return None
 
 
-_CHECKS: tuple[Check, ...] = (_own_forward, _class_refuses, _parametrized)
+_CHECKS: tuple[Check, ...] = (_own_forward, class_refusal, _parametrized)

@@ -17,7 +17,7 @@ from bioconvert.replacements.folding import folded
 from bioconvert.ruleset import Attach, Replace, Rule, Wrap
 from bioconvert.surgery.chain import LayerChain
 from bioconvert.surgery.drops import DropRequest
-from bioconvert.surgery.look import Look, refusal
+from bioconvert.surgery.look import Look, class_refusal, refusal
 from bioconvert.surgery.morphing import Follower, Morph, on_the_way
 from bioconvert.surgery.owners import Owning, owning
 from bioconvert.surgery.steps import Dropping, Step, conflicts, steps_of
@@ -156,9 +156,10 @@ def make_operation(wish: Wish, look: Look, *, has_data: bool) -> Operation:
     name, entry = _entry(module, action)
     _refuse_repetition(wish, name)
     own: tuple[Owning, ...] = ()
+    check = class_refusal if isinstance(action, Attach) else refusal
+    if (reason := check(module, look)) is not None:
+        raise Refused(reason)
     if not isinstance(action, Attach):
-        if (reason := refusal(module, look)) is not None:
-            raise Refused(reason)
         own = owning(module, look)
     chain = LayerChain.behind(module, wish.rule, action, look, has_data=has_data)
     change = entry.build(module, chain.site(wish.path, wish.parameter, has_data=has_data), **action.options)

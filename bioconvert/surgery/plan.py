@@ -36,11 +36,24 @@ class Plan(Outcomes):
         job: what is to be done, and to what.
         outcomes: the same, in words.
         warnings: what to know before going on.
+        untraceable: the containers whose graph was needed and could not be had, each with the reason; what a
+            rule wanted of the layers in them was done without, or skipped.
     """
 
-    def __init__(self, job: Job, outcomes: Iterable[Outcome], warnings: Iterable[str]):
+    def __init__(
+        self,
+        job: Job,
+        outcomes: Iterable[Outcome],
+        warnings: Iterable[str],
+        untraceable: Mapping[str, str],
+    ):
         super().__init__(outcomes, warnings)
         self._job = job
+        self.untraceable = dict(untraceable)
+
+    def to_dict(self) -> dict[str, object]:
+        """Give the plan as values that JSON can hold."""
+        return {**super().to_dict(), "untraceable": dict(self.untraceable)}
 
     def apply(self, *, strict: bool = False) -> Report:
         """Carry the plan out, all or nothing.
@@ -89,7 +102,7 @@ def make_plan(
     sweep(planner.select)
     operations = tuple(sorted(planner.operations.values(), key=rank_of))
     job = Job(look, rule_set, operations, batches, optimizer, seed)
-    return Plan(job, planner.outcomes(), _warnings(operations))
+    return Plan(job, planner.outcomes(), _warnings(operations), look.graphs.untraceable)
 
 
 Key = tuple[int, str, str]

@@ -54,7 +54,10 @@ def _unused(
 
 
 def _reached(model: nn.Module, outputs: Any, layers: Sequence[nn.Module]) -> set[nn.Module]:
-    """Give the layers of which every own parameter got a gradient."""
+    """Give the layers of which an own parameter got a gradient.
+
+    Not each needs one: who hands a weight to a function may leave the bias out.
+    """
     parts = [t for t in tensors_in(outputs) if t.requires_grad]
     if not parts:
         # Nothing that the model returns has a gradient (it generates or classifies): running must do.
@@ -65,8 +68,8 @@ def _reached(model: nn.Module, outputs: Any, layers: Sequence[nn.Module]) -> set
     # The squares make the gradient depend on each output, where a plain sum of probabilities is constant.
     loss = torch.stack([_real(part).square().sum() for part in parts]).sum()
     given = _gradients(model, loss, [p for _, p in own])
-    missed = {layer for (layer, _), is_given in zip(own, given, strict=True) if not is_given}
-    return set(layers) - missed
+    reached = {layer for (layer, _), is_given in zip(own, given, strict=True) if is_given}
+    return reached | (set(layers) - {layer for layer, _ in own})
 
 
 def _gradients(model: nn.Module, loss: torch.Tensor, parameters: Sequence[nn.Parameter]) -> list[bool]:

@@ -2,10 +2,15 @@
 
 import argparse
 
-from . import bench_convert, bench_startup, bench_yat
+from . import bench_convert, bench_plan, bench_startup, bench_yat
 from .harness import machine, show, write
 
-BENCHMARKS = {"yat": bench_yat.run, "convert": bench_convert.run, "startup": bench_startup.run}
+BENCHMARKS = {
+    "yat": bench_yat.run,
+    "convert": bench_convert.run,
+    "plan": bench_plan.run,
+    "startup": bench_startup.run,
+}
 
 
 def main() -> None:

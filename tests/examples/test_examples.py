@@ -9,6 +9,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 SAID = {
     "convert_a_model.py": ["replace", "YatLinear", "relative", "loss after 20 steps", "Linear"],
+    "morph_while_training.py": ["at step 0 equal outputs:     True", "finalized:", "YatLinear"],
     "write_a_rule_file.py": ["hidden.0", "mine.yaml:13:", "Did you mean 'YatLinear'?"],
     "save_and_load.py": ["bioconvert.json", "model.safetensors", "equal outputs: True"],
 }
