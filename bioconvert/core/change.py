@@ -27,15 +27,16 @@ class TensorRecipe:
 
     Args:
         make: computes the tensor from the module's tensors by name, of which it may read those in ``reads``,
-            and a random stream. Its device is that of ``like``; works on the meta device.
+            and a random stream. Works on the meta device.
         reads: names of the module's own tensors that ``make`` looks at.
-        like: name of the module's tensor whose ``requires_grad`` the new one takes.
+        like: name of the module's tensor whose device, type and ``requires_grad`` the new one takes; ``None``
+            for a buffer that is to stay as it is made.
         kind: ``"parameter"`` or ``"buffer"``.
     """
 
     make: Make
     reads: tuple[str, ...] = ("weight",)
-    like: str = "weight"
+    like: str | None = "weight"
     kind: Literal["parameter", "buffer"] = "parameter"
 
 

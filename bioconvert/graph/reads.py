@@ -19,6 +19,8 @@ from weakref import WeakKeyDictionary
 
 from torch import nn
 
+from bioconvert.core.classes import qualified_name
+
 Chain = tuple[str, ...]
 
 _BENIGN_ATTRIBUTES = frozenset(
@@ -27,6 +29,8 @@ _BENIGN_ATTRIBUTES = frozenset(
 )
 """What may be asked of a weight without using its numbers."""
 _BENIGN_CALLS = frozenset({"isinstance", "hasattr", "type", "id", "len", "getattr"})
+_ONLY_LOOKING = frozenset({"torch.nn.modules.transformer.TransformerEncoder"})
+"""Classes that collect the weights of their layers to ask for device and ``requires_grad``."""
 _OWN_CODE = ("torch.nn.modules.module", "builtins")
 
 
@@ -101,6 +105,8 @@ def _collect(
     if position is None or (cls.__mro__[position], method, certain) in seen:
         return
     seen.add((cls.__mro__[position], method, certain))
+    if qualified_name(cls.__mro__[position]) in _ONLY_LOOKING:
+        return
     function = _own_function(vars(cls.__mro__[position])[method])
     body = _parsed(function) if function is not None else None
     if body is None:

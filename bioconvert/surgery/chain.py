@@ -16,7 +16,7 @@ from bioconvert.graph.walk import Mismatch
 from bioconvert.ruleset import Attach, Link, Replace, Rule, Wrap
 from bioconvert.surgery.drops import DropRequest, followers, only_norm
 from bioconvert.surgery.look import Look
-from bioconvert.surgery.morphing import Follower, Morph
+from bioconvert.surgery.morphing import Follower, Morph, device_of
 
 _AFTERWARDS = (
     Link(alternatives=("norm",), optional=True),
@@ -105,9 +105,9 @@ class LayerChain:
             return ()
         return followers(self.following, self.parts)
 
-    def request(self, rule: str, look: Look, morph: Morph | None) -> DropRequest | None:
+    def request(self, layer: nn.Module, rule: str, look: Look, morph: Morph | None) -> DropRequest | None:
         """Say what has to be left out of the model."""
         if self.following is None or not self.parts:
             return None
         fading = morph.steps if morph is not None and self._norm_stays_in_between else 0
-        return DropRequest(rule, self.following, self.parts, fading, look.tree)
+        return DropRequest(rule, self.following, self.parts, fading, device_of(layer), look.tree)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import fx, nn
 
 from bioconvert.core.change import Change
@@ -28,6 +29,7 @@ class DropRequest:
         following: what follows the layer's calls.
         parts: what of it goes.
         fading: number of steps over which the activations go; 0 if they go at once.
+        device: where the layer is.
         tree: the modules of the model.
     """
 
@@ -35,6 +37,7 @@ class DropRequest:
     following: Following
     parts: tuple[Part, ...]
     fading: int
+    device: torch.device | None
     tree: ModuleTree
 
     def dropping(self) -> Dropping | None:
@@ -67,11 +70,13 @@ class ModuleDrop:
         module: the module.
         rule: name of the rule.
         fading: number of steps over which it goes; 0 if it goes at once.
+        device: where the layer is that it goes with.
     """
 
     module: nn.Module
     rule: str
     fading: int
+    device: torch.device | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +104,7 @@ def arrange(requests: Sequence[DropRequest], graphs: Graphs) -> Drops:
         for hit in request.hits():
             module = hit.module
             if module is not None and _goes_wholly(module, hit.container, graphs, going):
-                modules[module] = ModuleDrop(module, request.rule, request.fading)
+                modules[module] = ModuleDrop(module, request.rule, request.fading, request.device)
             else:
                 edits, _ = rewrites.setdefault(hit.container, ({}, request.rule))
                 edits[_edit(request, hit.segment)] = None

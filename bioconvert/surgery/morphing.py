@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -48,11 +49,19 @@ class Morph:
     own: tuple[str, ...] = ()
 
 
-def on_the_way(module: nn.Module, change: Change, steps: int) -> tuple[Change, Morph]:
+def on_the_way(
+    module: nn.Module, change: Change, steps: int, device: torch.device | None
+) -> tuple[Change, Morph]:
     """Turn a change into one that the module goes through gradually.
 
     What the change would put in place of the original's tensors is added beside them, under another name,
     and so is what fills a place that is empty.
+
+    Args:
+        module: the module.
+        change: what becomes of it in the end.
+        steps: number of steps until then.
+        device: where the step is counted.
 
     Raises:
         Refused: the change makes no other class of the module.
@@ -62,10 +71,16 @@ def on_the_way(module: nn.Module, change: Change, steps: int) -> tuple[Change, M
     filled = (name for name in change.adds if name in module._parameters or name in module._buffers)
     own = (*change.overwrites, *filled)
     adds = {own_name(name, own): recipe for name, recipe in {**change.adds, **change.overwrites}.items()}
-    counter = TensorRecipe(_no_steps, reads=(), kind="buffer")
+    counter = TensorRecipe(partial(_no_steps, device), reads=(), like=None, kind="buffer")
     attributes = {**change.attributes, STEPS: steps, ADDED: list(adds)}
     changed = dataclasses.replace(change, attributes=attributes, adds={**adds, STEP: counter}, overwrites={})
     return changed, Morph(steps, own)
+
+
+def device_of(module: nn.Module) -> torch.device | None:
+    """Give the device of a module's own tensors, if it has any."""
+    tensors = (t for table in (module._parameters, module._buffers) for t in table.values() if t is not None)
+    return next((tensor.device for tensor in tensors), None)
 
 
 def own_name(name: str, own: Collection[str]) -> str:
@@ -73,8 +88,8 @@ def own_name(name: str, own: Collection[str]) -> str:
     return f"{PREFIX}{name}" if name in own else name
 
 
-def _no_steps(old: Old, stream: Stream) -> torch.Tensor:  # noqa: ARG001 - one signature for all recipes
-    return torch.zeros(1, dtype=torch.int64)
+def _no_steps(device: torch.device | None, old: Old, stream: Stream) -> torch.Tensor:  # noqa: ARG001
+    return torch.zeros(1, dtype=torch.int64, device=device)
 
 
 class Morphing(nn.Module):

@@ -18,7 +18,7 @@ from bioconvert.ruleset import Attach, Replace, Rule, Wrap
 from bioconvert.surgery.chain import LayerChain
 from bioconvert.surgery.drops import DropRequest
 from bioconvert.surgery.look import Look, class_refusal, refusal
-from bioconvert.surgery.morphing import Follower, Morph, on_the_way
+from bioconvert.surgery.morphing import Follower, Morph, device_of, on_the_way
 from bioconvert.surgery.owners import Owning, owning
 from bioconvert.surgery.steps import Dropping, Step, conflicts, steps_of
 
@@ -169,14 +169,14 @@ def make_operation(wish: Wish, look: Look, *, has_data: bool) -> Operation:
     morph: Morph | None = None
     after: tuple[Follower, ...] = ()
     if isinstance(action, Replace) and action.morph is not None:
-        change, morph = on_the_way(module, change, action.morph.steps)
+        change, morph = on_the_way(module, change, action.morph.steps, device_of(module))
         if fold is not None:
             raise Refused("`morph` and `norm: fold` can't both be: the original needs its own weight")
         after = chain.followers()
     for each in (fold, change):
         if each is not None:
             _refuse_conflicts(module, each, look)
-    drop = chain.request(wish.rule.name, look, morph)
+    drop = chain.request(module, wish.rule.name, look, morph)
     fit = change.fit() if change.fit is not None and has_data else None
     return Operation(
         path=wish.path,

@@ -51,6 +51,13 @@ class Plan(Outcomes):
         self._job = job
         self.untraceable = dict(untraceable)
 
+    def __str__(self) -> str:
+        if not self.untraceable:
+            return super().__str__()
+        (name, reason), *more = self.untraceable.items()
+        others = f", and of {len(more)} more containers" if more else ""
+        return f"{super().__str__()}\nno graph of {name or '(the model)'}: {reason}{others}"
+
     def to_dict(self) -> dict[str, object]:
         """Give the plan as values that JSON can hold."""
         return {**super().to_dict(), "untraceable": dict(self.untraceable)}

@@ -74,7 +74,9 @@ def drop_followers(operations: Iterable[Operation], graphs: Graphs, log: StepLog
     """Leave out what replaced layers make superfluous."""
     arranged = _arranged(operations, graphs)
     for drop in arranged.modules:
-        change, morph = on_the_way(drop.module, DROPPED, drop.fading) if drop.fading else (DROPPED, None)
+        change, morph = DROPPED, None
+        if drop.fading:
+            change, morph = on_the_way(drop.module, DROPPED, drop.fading, drop.device)
         log.carry_out(drop.module, change, Step(drop.rule, "drop", "Dropped", morph=morph))
     for container, edits, rule in arranged.rewrites:
         log.rewrite(container, edits, rule)

@@ -268,10 +268,12 @@ def _made(
     stream: Stream,
     values: Mapping[str, torch.Tensor],
 ) -> torch.Tensor:
-    like: torch.Tensor = _read(module, recipe.like)
     value = values.get(name)
     if value is None:
         value = recipe.make({each: _read(module, each).detach() for each in recipe.reads}, stream)
+    if recipe.like is None:
+        return value.detach()
+    like: torch.Tensor = _read(module, recipe.like)
     dtype = like.dtype if value.is_floating_point() else value.dtype
     value = value.detach().to(device=like.device, dtype=dtype)
     if recipe.kind == "buffer":

@@ -179,6 +179,17 @@ class TestOnTheWay:
         model.train()(IMAGES)
         assert int(model.bn1.num_batches_tracked) == 1
 
+    def test_an_activation_module_of_its_own_fades_too(self):
+        """Where the module that fades is called nowhere else, its own class does it."""
+        make = lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True))  # noqa: E731
+        original, model = seeded(make).eval(), seeded(make).eval()
+        bc.convert(model, dropping("BatchNorm2d", "ReLU"))
+        assert torch.equal(model(IMAGES), original(IMAGES))
+        at(model, 5)
+        end = bc.finalize(copy.deepcopy(model))
+        y = original[1](0.5 * original[0](IMAGES) + 0.5 * end[0](IMAGES))
+        assert torch.allclose(model(IMAGES), 0.5 * F.relu(y) + 0.5 * y, atol=1e-5)
+
     def test_step_zero_survives_a_replacement_that_overflows(self):
         """Infinite values of the replacement are left out of the sum, and of the gradient."""
         original = seeded(lambda: nn.Linear(4, 4))
