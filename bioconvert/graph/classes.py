@@ -38,7 +38,7 @@ def made_class(
 
     def reduce(self: nn.Module, protocol: Any) -> tuple[Any, ...]:
         reduced: Any = super(made, self).__reduce_ex__(max(2, int(protocol)))
-        return (_new_instance, (_packed(made),), *reduced[2:])
+        return (_new_instance, (packed(made),), *reduced[2:])
 
     made: type[nn.Module] = type(name, bases, {**namespace, "__reduce_ex__": reduce, _MADE: recipe})
     return made
@@ -77,11 +77,12 @@ def compose(behaviour: type[nn.Module], base: type[nn.Module]) -> type[nn.Module
 _composed: dict[tuple[type, type], type[nn.Module]] = {}
 
 
-def _packed(cls: type) -> Any:
+def packed(cls: type) -> type | Recipe:
+    """Give what can be pickled in place of a class: how to make it, if no import finds it."""
     if not is_made(cls):
         return cls
     recipe: Recipe = vars(cls)[_MADE]
-    arguments = (_packed(each) if isinstance(each, type) else each for each in recipe.arguments)
+    arguments = (packed(each) if isinstance(each, type) else each for each in recipe.arguments)
     return Recipe(recipe.make, tuple(arguments))
 
 

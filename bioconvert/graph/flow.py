@@ -184,26 +184,32 @@ class Graphs:
         ]
 
     def callers(self, module: nn.Module) -> tuple[Place, ...]:
-        """Give the containers that call a module, one for each of its names.
+        """Give the containers that call a module: for each of its names the nearest, and others that reach in.
 
         Raises:
             Untraceable: a container that may call it can't be traced, or none calls it.
         """
-        found = {id(place.module): place for place in map(self._caller, self.tree.places_of(module))}
+        places = self.tree.places_of(module)
+        found = {id(above.module): above for place in places for above in self._callers(place)}
         return tuple(found.values())
 
-    def _caller(self, place: Place) -> Place:
+    def _callers(self, place: Place) -> Iterator[Place]:
+        nearest = None
         for above in place.ancestors():
             if not has_forward(above.module):
                 continue
             try:
-                found = self.all_calls(above.module, place.module)
+                calls_it = bool(self.all_calls(above.module, place.module))
             except Untraceable as reason:
+                if nearest is not None:
+                    continue  # it would have to reach into a container that calls the module by itself
                 name = f"{type(above.module).__name__} {above.name!r}"
                 raise Untraceable(f"the container {name} can't be traced: {reason}") from reason
-            if found:
-                return above
-        raise Untraceable("no container that can be traced calls it")
+            if calls_it:
+                nearest = nearest or above
+                yield above
+        if nearest is None:
+            raise Untraceable("no container that can be traced calls it")
 
     def following(self, module: nn.Module, links: Links) -> Following:
         """Say what follows every call of a module.

@@ -99,6 +99,12 @@ class Morphing(nn.Module):
     _morph_replacement: type[nn.Module]
     _morph_own: tuple[str, ...]
 
+    def __getstate__(self) -> Any:
+        # In a copy the step's version starts anew, so that what was seen may look up to date and not be.
+        inherited = getattr(super(), "__getstate__", None)
+        state = vars(self) if inherited is None else inherited()
+        return {k: v for k, v in state.items() if k != _SEEN} if isinstance(state, dict) else state
+
     def acts_as_original(self) -> bool:
         """Say whether the layer does, for certain, nothing but what the original layer did alone."""
         own = vars(self)

@@ -16,7 +16,7 @@ from torch import nn
 from bioconvert.core.change import Change, TensorRecipe
 from bioconvert.core.random import Stream
 from bioconvert.graph.borrowing import give_up, lend
-from bioconvert.graph.classes import STEPS, compose
+from bioconvert.graph.classes import STEPS, Recipe, compose, packed
 from bioconvert.graph.edits import FADE_STEP, Edit, Fade
 from bioconvert.graph.redirect import Borrow, Path, answering_class, redirecting_class
 from bioconvert.graph.rewrite import rewrite_of, rewritten_class
@@ -86,6 +86,13 @@ class Step:
     morph: Morph | None = None
     after: tuple[Follower, ...] = ()
     parameter: str = ""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "previous": packed(self.previous)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        previous = state["previous"]
+        vars(self).update(state, previous=previous.cook() if isinstance(previous, Recipe) else previous)
 
     def class_on(self, base: type[nn.Module]) -> type[nn.Module]:
         """Give the class of a ``base`` module that has been through this step."""

@@ -134,6 +134,21 @@ class TestAcrossContainers:
         chains = following(model, model.inner.fc, RELU).chains
         assert sorted(chain.activation_name for chain in chains) == ["GELU", "ReLU"]
 
+    def test_who_reaches_into_a_container_counts_too(self):
+        """A wrapper that runs the children of its child is followed as well as that child's own forward."""
+
+        class Wrapper(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.inner = Outer()
+
+            def forward(self, x):
+                return torch.tanh(self.inner.inner.fc(x))
+
+        model = Wrapper()
+        with pytest.raises(Mismatch, match="followed by tanh"):
+            following(model, model.inner.inner.fc, RELU)
+
     def test_nested_sequentials_are_looked_through(self):
         """Ends and beginnings of several containers may lie between layer and activation."""
         model = nn.Sequential(

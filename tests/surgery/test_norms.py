@@ -6,84 +6,32 @@ import re
 
 import pytest
 import torch
+from norms import (  # noqa: F401 - a fixture
+    CalledTwice,
+    Functional,
+    Mistaken,
+    NormOfTwo,
+    OnceWithout,
+    SameConv2d,
+    SharedNorm,
+    Tail,
+    TiedWeight,
+    TwoNames,
+    assert_same_state,
+    rules,
+    same,
+    same_layers,
+    state,
+    trained,
+)
 from small_models import seeded
 from torch import nn
-from torch.nn import functional as F
 
 import bioconvert as bc
-from bioconvert.core import registry
-from bioconvert.core.change import Change
-from bioconvert.surgery import operations
+
+pytestmark = pytest.mark.usefixtures("same_layers")
 
 ROWS = torch.linspace(-1, 1, 24, dtype=torch.float64).view(6, 4)
-
-
-class SameLinear(nn.Linear):
-    """Computes what a Linear computes, by other means."""
-
-    def forward(self, input):
-        return input @ self.weight.t() + (0 if self.bias is None else self.bias)
-
-
-class SameConv1d(nn.Conv1d):
-    """A convolution by another name."""
-
-
-class SameConv2d(nn.Conv2d):
-    """A convolution by another name."""
-
-
-class SameConv3d(nn.Conv3d):
-    """A convolution by another name."""
-
-
-SAME = {"Linear": SameLinear, "Conv1d": SameConv1d, "Conv2d": SameConv2d, "Conv3d": SameConv3d}
-
-
-def same(layer, site):
-    """Give a layer another class that computes the same."""
-    return Change(into=SAME[type(layer).__name__])
-
-
-def same_transposed(layer, site):
-    """Do the same to transformers' ``Conv1D``."""
-    cls = type(layer)
-    return Change(into=type("SameConv1D", (cls,), {"forward": lambda self, x: x @ self.weight + self.bias}))
-
-
-@pytest.fixture(autouse=True)
-def registered(monkeypatch):
-    """Register a replacement that keeps the linear map, beside the ones there are."""
-    fresh = registry.Registry("replacement")
-    fresh.register("Same", same, tuple(f"torch.nn.{name}" for name in SAME))
-    fresh.register("Same", same_transposed, ("transformers.pytorch_utils.Conv1D",))
-    for name in ("YatLinear", "YatConv2d"):
-        for entry in registry.replacements.entries(name).values():
-            fresh.register(name, entry.build, (entry.of,))
-    monkeypatch.setattr(registry, "replacements", fresh)
-    monkeypatch.setattr(operations, "replacements", fresh)
-
-
-def rules(norm, *, links=("norm", "ReLU?"), layer="Same", **replace):
-    """Give a rule set for linear and convolutional layers with a normalisation behind them."""
-    rule = {
-        "match": {"type": ["linear", "conv"], "followed_by": list(links)},
-        "replace": {"with": layer, "norm": norm, **replace},
-    }
-    return {"version": 1, "rules": [rule]}
-
-
-def trained(norm):
-    """Give a normalisation statistics and parameters as training leaves them: of either sign, and zero."""
-    size = norm.num_features
-    norm.running_mean.copy_(torch.linspace(-2, 1, size))
-    norm.running_var.copy_(torch.linspace(0.1, 3, size))
-    if norm.affine:
-        with torch.no_grad():
-            norm.weight.copy_(torch.linspace(-1, 1, size).round(decimals=3))
-            norm.weight[0] = 0
-            norm.bias.copy_(torch.linspace(1, -2, size))
-    return norm
 
 
 def block(layer, norm):
@@ -122,17 +70,6 @@ BLOCKS = [
         id="large eps",
     ),
 ]
-
-
-def state(model):
-    """Give class and contents of every module."""
-    return [type(m) for m in model.modules()], {k: v.clone() for k, v in model.state_dict().items()}
-
-
-def assert_same_state(one, other):
-    assert one[0] == other[0]
-    assert list(one[1]) == list(other[1])
-    assert all(torch.equal(value, other[1][name]) for name, value in one[1].items())
 
 
 @pytest.mark.parametrize(("make", "shape"), BLOCKS)
@@ -192,71 +129,6 @@ def test_folds_into_the_transposed_linear_of_transformers(transformers):
     expected = model(ROWS)
     bc.convert(model, rules("fold"))
     assert torch.allclose(model(ROWS), expected, rtol=1e-12, atol=1e-12)
-
-
-class Tail(nn.Module):
-    """A block whose parts are called by hand."""
-
-    def __init__(self, norm=None):
-        super().__init__()
-        self.conv = nn.Conv2d(4, 4, 3, padding=1)
-        self.other = nn.Conv2d(4, 4, 3, padding=1)
-        self.bn = trained(nn.BatchNorm2d(4)) if norm is None else norm
-
-    def forward(self, x):
-        return F.relu(self.bn(self.conv(x)))
-
-
-class SharedNorm(Tail):
-    def forward(self, x):
-        return F.relu(self.bn(self.conv(x))) + self.bn(x)
-
-
-class NormOfTwo(Tail):
-    def forward(self, x):
-        return F.relu(self.bn(self.conv(x))) + F.relu(self.bn(self.other(x)))
-
-
-class TwoNames(Tail):
-    def __init__(self):
-        super().__init__()
-        self.alias = self.bn
-
-
-class CalledTwice(Tail):
-    def forward(self, x):
-        return F.relu(self.bn(self.conv(F.relu(self.bn(self.conv(x))))))
-
-
-class TiedWeight(Tail):
-    def __init__(self):
-        super().__init__()
-        self.other.weight = self.conv.weight
-
-    def forward(self, x):
-        return F.relu(self.bn(self.conv(x))) + self.other(x)
-
-
-class Functional(Tail):
-    def forward(self, x):
-        bn = self.bn
-        return F.relu(F.batch_norm(self.conv(x), bn.running_mean, bn.running_var, bn.weight, bn.bias))
-
-
-class OnceWithout(Tail):
-    def forward(self, x):
-        return F.relu(self.bn(self.conv(x))) + self.conv(x)
-
-
-class Mistaken(nn.Module):
-    """Normalises a view of the layer's output whose features are others."""
-
-    def __init__(self):
-        super().__init__()
-        self.fc, self.bn = nn.Linear(4, 6), nn.BatchNorm1d(5)
-
-    def forward(self, x):
-        return F.relu(self.bn(self.fc(x)))
 
 
 REFUSED = [
@@ -366,76 +238,6 @@ def _only(path, rule_set):
     rule = copy.deepcopy(rule_set["rules"][0])
     rule["match"]["path"] = path
     return rule
-
-
-class TestTheNormOfTimm:
-    """timm's ``BatchNormAct2d`` computes the normalisation by a function, and an activation inside."""
-
-    @staticmethod
-    def make():
-        from timm.layers import BatchNormAct2d
-
-        return nn.Sequential(nn.Conv2d(3, 4, 3), trained(BatchNormAct2d(4))).double().eval()
-
-    @torch.no_grad()
-    @pytest.mark.parametrize("norm", ["keep", "fold", "drop"])
-    @pytest.mark.parametrize("activation", ["keep", "drop"])
-    def test_goes_or_stays_apart_from_its_activation(self, timm, norm, activation):
-        """Each of the two goes where the rule says, and revert brings everything back."""
-        model, x = seeded(self.make), torch.randn(2, 3, 6, 6, dtype=torch.float64)
-        before, (conv, bn) = state(model), copy.deepcopy(model)
-        expected = conv(x) if norm == "drop" else trained(nn.BatchNorm2d(4)).double().eval()(conv(x))
-        expected = bn.act(expected) if activation == "keep" else expected
-        bc.convert(model, rules(norm, links=("BatchNorm2d", "ReLU"), activation=activation))
-        assert type(model[0]) is SameConv2d
-        assert torch.allclose(model(x), expected, rtol=1e-12, atol=1e-12)
-        assert_same_state(before, state(bc.revert(model)))
-
-
-class TestADroppedNorm:
-    def test_is_gone_and_nothing_else(self):
-        """The layer's weight stays as it is, and its output goes on unnormalised."""
-        model = seeded(Tail).eval()
-        weight = model.conv.weight.clone()
-        x = torch.randn(2, 4, 6, 6)
-        report = bc.plan(model, rules("drop", links=("BatchNorm2d", "ReLU"))).apply()
-        assert [entry.path for entry in report.applied] == ["conv"]
-        assert torch.equal(model.conv.weight, weight)
-        assert torch.equal(model(x), F.relu(model.conv(x)))
-        assert type(bc.revert(model).bn) is nn.BatchNorm2d
-
-    def test_takes_its_activation_along_where_the_rule_says(self):
-        """With `activation: drop` nothing is left of the chain."""
-        model = seeded(Tail).eval()
-        x = torch.randn(2, 4, 6, 6)
-        bc.convert(model, rules("drop", links=("BatchNorm2d", "ReLU"), activation="drop"))
-        assert torch.equal(model(x), model.conv(x))
-
-    @pytest.mark.parametrize("make", [SharedNorm, NormOfTwo, TwoNames])
-    def test_is_left_where_others_use_it(self, make):
-        """A norm that another path uses too is not dropped."""
-        plan = bc.plan(seeded(make), rules("drop", links=("BatchNorm2d", "ReLU")))
-        assert {entry.path for entry in plan.skipped} >= {"conv"}
-        assert plan.applied == ()
-
-    def test_needs_no_statistics(self):
-        """Whatever normalises can be dropped."""
-        model = bc.convert(Tail(nn.GroupNorm(2, 4)), rules("drop", links=("GroupNorm", "ReLU")))
-        x = torch.randn(2, 4, 6, 6)
-        assert torch.equal(model(x), F.relu(model.conv(x)))
-
-    @torch.no_grad()
-    @pytest.mark.parametrize("norm", ["drop", "fold"])
-    def test_drift_compares_layer_with_block(self, norm):
-        """The layer's point in the drift report is its own output against that of the whole old block."""
-        model, x = seeded(Tail).eval(), torch.randn(2, 4, 6, 6)
-        old = model(x)
-        bc.convert(model, rules(norm, links=("BatchNorm2d", "ReLU"), activation="drop"))
-        (point,) = bc.drift(model, (x,)).layers
-        new = model.conv(x)
-        assert point.path == "conv"
-        assert point.relative == pytest.approx(float((new - old).norm() / old.norm()), rel=1e-4)
-        assert bc.drift(model, (x,)).output.relative == pytest.approx(point.relative, rel=1e-6)
 
 
 class TestAFittedYatLayer:
