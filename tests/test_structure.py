@@ -115,7 +115,7 @@ NEUTRAL = {
     "bioconvert.layers.tolerance.tolerate",
     "bioconvert.layers",
 }
-"""What says whether a layer acts as the original, what a dropped activation becomes, and who registers owners."""
+"""What says whether a layer acts as the original, what a dropped activation becomes, who registers owners."""
 
 
 def test_the_engine_knows_no_concrete_layer():

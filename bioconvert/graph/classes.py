@@ -44,6 +44,27 @@ def made_class(
     return made
 
 
+def disguised_class(
+    base: type[nn.Module], forward: Callable[..., Any], recipe: Recipe, **members: Any
+) -> type[nn.Module]:
+    """Make a subclass of a module class with another forward, which goes by the same name."""
+    namespace = {
+        "forward": forward,
+        "__module__": base.__module__,
+        "__qualname__": base.__qualname__,
+        "__doc__": base.__doc__,
+        **members,
+    }
+    return made_class(base.__name__, (base,), namespace, recipe)
+
+
+def standing_for(forward: Callable[..., Any], original: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a forward that takes any arguments show the signature and words of another."""
+    forward.__doc__ = original.__doc__
+    forward.__wrapped__ = original  # type: ignore[attr-defined]
+    return forward
+
+
 def is_made(cls: type) -> bool:
     """Say whether a class was made by this module."""
     return _MADE in vars(cls)

@@ -184,7 +184,7 @@ class Graphs:
         ]
 
     def callers(self, module: nn.Module) -> tuple[Place, ...]:
-        """Give the containers that call a module: for each of its names the nearest, and others that reach in.
+        """Give the containers that call a module: for each of its names the nearest, and who reaches in.
 
         Raises:
             Untraceable: a container that may call it can't be traced, or none calls it.

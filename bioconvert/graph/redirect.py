@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from bioconvert.graph.classes import Recipe, made_class
+from bioconvert.graph.classes import Recipe, disguised_class, standing_for
 from bioconvert.layers.acting import acts_as_original, with_idle_parameters
 
 Path = tuple[str, ...]
@@ -202,17 +202,8 @@ def redirecting_class(
             )
         return output
 
-    forward.__doc__ = base.forward.__doc__
-    forward.__wrapped__ = base.forward  # type: ignore[attr-defined]
-    namespace = {
-        "forward": forward,
-        "__module__": base.__module__,
-        "__qualname__": base.__qualname__,
-        "__doc__": base.__doc__,
-    }
-    return made_class(
-        base.__name__, (base,), namespace, Recipe(redirecting_class, (base, paths, borrows, called))
-    )
+    recipe = Recipe(redirecting_class, (base, paths, borrows, called))
+    return disguised_class(base, standing_for(forward, base.forward), recipe)
 
 
 def answering_class(base: type[nn.Module]) -> type[nn.Module]:
@@ -223,16 +214,8 @@ def answering_class(base: type[nn.Module]) -> type[nn.Module]:
             with torch._C.DisableTorchFunction():
                 return base.forward(self, *args, **kwargs)
 
-        forward.__doc__ = base.forward.__doc__
-        forward.__wrapped__ = base.forward  # type: ignore[attr-defined]
-        namespace = {
-            "forward": forward,
-            "__module__": base.__module__,
-            "__qualname__": base.__qualname__,
-            "__doc__": base.__doc__,
-        }
         recipe = Recipe(answering_class, (base,))
-        _answering[base] = made_class(base.__name__, (base,), namespace, recipe)
+        _answering[base] = disguised_class(base, standing_for(forward, base.forward), recipe)
     return _answering[base]
 
 

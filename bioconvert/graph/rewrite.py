@@ -18,7 +18,7 @@ from typing import Any
 from torch import nn
 
 from bioconvert.graph.arguments import NO_EXTRA, Extra, Layout, forward_signature, full_signature
-from bioconvert.graph.classes import Recipe, made_class
+from bioconvert.graph.classes import Recipe, disguised_class
 from bioconvert.graph.edits import Edit
 from bioconvert.graph.flow import trace_variants
 from bioconvert.graph.guards import Check, checker, is_plain
@@ -145,15 +145,9 @@ def rewritten_class(base: type[nn.Module], edits: tuple[Edit, ...]) -> type[nn.M
         base.__setstate__(self, state)  # type: ignore[no-untyped-call]
         rewrite.prepare(self)
 
-    namespace = {
-        "forward": _forward_like(base, rewrite),
-        "__setstate__": set_state,
-        "__module__": base.__module__,
-        "__qualname__": base.__qualname__,
-        "__doc__": base.__doc__,
-        "_bioconvert_rewrite": rewrite,
-    }
-    return made_class(base.__name__, (base,), namespace, Recipe(rewritten_class, (base, edits)))
+    recipe = Recipe(rewritten_class, (base, edits))
+    members = {"__setstate__": set_state, "_bioconvert_rewrite": rewrite}
+    return disguised_class(base, _forward_like(base, rewrite), recipe, **members)
 
 
 def rewrite_of(cls: type) -> Rewrite:

@@ -21,7 +21,7 @@ from bioconvert.core.change import Change, Old, TensorRecipe
 from bioconvert.core.errors import Refused
 from bioconvert.core.random import Stream
 from bioconvert.functional.blending import blend, is_symbolic, select
-from bioconvert.graph.classes import Recipe, compose, made_class, original_class
+from bioconvert.graph.classes import Recipe, compose, made_class, original_class, standing_for
 from bioconvert.layers.acting import joined
 
 STEP = "morph_step"
@@ -244,10 +244,8 @@ def morphing_class(
         def forward(self: Morphing, *args: Any, **kwargs: Any) -> Any:
             return self._morphed(*args, **kwargs)
 
-        forward.__doc__ = replacement.forward.__doc__
-        forward.__wrapped__ = base.forward  # type: ignore[attr-defined]
         namespace = {
-            "forward": forward,
+            "forward": standing_for(forward, base.forward),
             "__module__": replacement.__module__,
             "__doc__": replacement.__doc__,
             "_morph_original": base,

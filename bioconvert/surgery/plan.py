@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from bioconvert.core.errors import Problem, Refused, RuleError
+from bioconvert.core.functions import functions_in
 from bioconvert.core.results import Applied, Outcome, Outcomes, Skipped
 from bioconvert.graph.session import sweep
 from bioconvert.ruleset import Candidate, Rule, RuleSet, Selection, no_match, resolve_rules, select
@@ -106,7 +107,10 @@ def make_plan(
         calibration if calibration is not None else (() if example_inputs is None else (example_inputs,))
     )
     planner = _Planner(rule_set, look, has_data=calibration is not None or example_inputs is not None)
-    sweep(planner.select)
+    if planner.needs_graphs:
+        sweep(planner.select)
+    else:
+        planner.select()
     operations = tuple(sorted(planner.operations.values(), key=rank_of))
     job = Job(look, rule_set, operations, batches, optimizer, seed)
     return Plan(job, planner.outcomes(), _warnings(operations), look.graphs.untraceable)
@@ -123,6 +127,12 @@ class _Planner:
     has_data: bool
     operations: dict[Key, Operation] = field(default_factory=dict)
     refused: dict[Key, Skipped] = field(default_factory=dict)
+
+    @property
+    def needs_graphs(self) -> bool:
+        """Whether containers will be traced: listening to them for one sweep is cheaper than for each."""
+        matches = [rule.match for rule in self.rule_set.rules]
+        return self.has_data or any(m.followed_by or m.parameter or functions_in(m.type) for m in matches)
 
     def select(self) -> None:
         """Let every rule make its operations; the first that matches wins, for each kind of action."""

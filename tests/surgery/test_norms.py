@@ -19,7 +19,6 @@ from norms import (  # noqa: F401 - a fixture
     TwoNames,
     assert_same_state,
     rules,
-    same,
     same_layers,
     state,
     trained,

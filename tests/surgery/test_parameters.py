@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 import torch
-from small_models import Mlp, ReadAround, Tied, seeded
+from small_models import Mlp, OwnForward, ReadAround, Tied, seeded
 from torch import nn
 
 import bioconvert as bc
@@ -184,6 +184,16 @@ class TestSeveralParametersOfOneModule:
         assert type(model.fc1).__name__ == "YatLinear"
         assert model.fc1.bias_rate.shape == (8,)
         assert type(bc.revert(model).fc1) is nn.Linear
+
+    def test_on_a_composed_layer(self):
+        """A class composed for the layer before doesn't keep the model from being pickled and reverted."""
+        replace = {"match": {"type": "linear", "subclasses": True}, "replace": {"with": "YatLinear"}}
+        model = nn.Sequential(OwnForward(4, 4))
+        bc.convert(model, rule_set(replace, rule("0.weight")))
+        twin = pickle.loads(pickle.dumps(model))
+        assert torch.equal(twin[0].weight_rate, model[0].weight_rate)
+        assert torch.equal(twin(X), model(X))
+        assert type(bc.revert(twin)[0]) is OwnForward
 
 
 class TestWhatABuilderIsTold:
