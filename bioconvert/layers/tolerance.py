@@ -18,9 +18,11 @@ class Additions:
 
     Args:
         names: the additions.
+        changed: tensors of the plain layer that have got other values, which such a checkpoint undoes.
     """
 
     names: tuple[str, ...]
+    changed: tuple[str, ...] = ()
 
     def __call__(self, module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
         """Fill in, before the module reads the state dict."""
@@ -29,19 +31,35 @@ class Additions:
             held: dict[str, Any] = module._parameters if name in module._parameters else module._buffers
             if held.get(name) is not None:
                 state_dict[f"{prefix}{name}"] = held[name].detach()
-        if lacking:
-            listed = ", ".join(sorted(lacking))
-            _log.info("%s: not in the checkpoint, so kept as it is: %s", prefix.rstrip("."), listed)
+        if not lacking:
+            return
+        name, listed = prefix.rstrip("."), ", ".join(sorted(lacking))
+        _log.info("%s: not in the checkpoint, so kept as it is: %s", name, listed)
+        if self.changed:
+            _log.warning(
+                "%s: the checkpoint is from before the conversion, which had given new values to %s: the "
+                "layer no longer does what it was fitted to; convert again after loading",
+                name,
+                ", ".join(self.changed),
+            )
 
 
-def tolerate(module: nn.Module, names: Iterable[str]) -> None:
-    """Let a module load state dicts that lack some of its tensors."""
-    module.register_load_state_dict_pre_hook(Additions(tuple(names)))  # type: ignore[no-untyped-call]
+def tolerate(module: nn.Module, names: Iterable[str], changed: Iterable[str] = ()) -> None:
+    """Let a module load state dicts that lack some of its tensors.
+
+    Args:
+        module: the module.
+        names: what may be lacking.
+        changed: tensors of the plain layer that have got other values.
+    """
+    hook = Additions(tuple(names), tuple(changed))
+    module.register_load_state_dict_pre_hook(hook)  # type: ignore[no-untyped-call]
 
 
 def insist(module: nn.Module, names: Iterable[str]) -> None:
     """Let a module demand these tensors again."""
-    hook = Additions(tuple(names))
-    held = module._load_state_dict_pre_hooks
-    for key in [key for key, wrapped in held.items() if getattr(wrapped, "hook", None) == hook]:
-        del held[key]
+    wanted, held = tuple(names), module._load_state_dict_pre_hooks
+    for key, wrapped in list(held.items()):
+        hook = getattr(wrapped, "hook", None)
+        if isinstance(hook, Additions) and hook.names == wanted:
+            del held[key]

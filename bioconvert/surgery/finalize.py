@@ -117,7 +117,7 @@ def _finish(module: nn.Module, step: Step) -> list[torch.Tensor]:
     step.added = tuple(name for name in step.added if name != STEP)
     step.morph, step.after = None, ()
     if step.added:
-        tolerate(module, step.added)
+        tolerate(module, step.added, step.kept)
     return [tensor for tensor in gone if tensor is not None]
 
 

@@ -265,7 +265,8 @@ def remember(module: nn.Module, step: Step) -> None:
     """Put a step on record."""
     vars(module).setdefault(STEPS, []).append(step)
     if step.added:
-        tolerate(module, step.added)
+        changed = dict.fromkeys(name for each in steps_of(module) for name in each.kept)
+        tolerate(module, step.added, changed)
 
 
 def _made(

@@ -357,6 +357,17 @@ class TestElsewhere:
         assert torch.equal(model(ROWS), old(ROWS))
         assert "morph_step" in caplog.text
 
+    def test_an_old_checkpoint_is_no_match_for_what_was_fitted(self, caplog):
+        """Where the conversion gave new values to what the checkpoint holds, that is said loudly."""
+        model = bc.finalize(bc.convert(seeded(Mlp), CHAIN, example_inputs=(ROWS,)))
+        with caplog.at_level(logging.WARNING, "bioconvert"):
+            model.load_state_dict(seeded(Mlp, 1).state_dict())
+        assert "fc1: the checkpoint is from before the conversion" in caplog.text
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "bioconvert"):
+            model.load_state_dict(copy.deepcopy(model.state_dict()))
+        assert caplog.text == ""
+
     def test_autocast(self):
         """In half precision the blend has the type that autocast gives."""
         model = at(bc.convert(seeded(Mlp), morphing()), 5)

@@ -161,6 +161,18 @@ def test_a_product_is_never_compiled_silently(make, compile):
     assert torch.allclose(compiled, model(X), atol=1e-6) if compiled is not None else "strict=False" in said
 
 
+@pytest.mark.parametrize("make", [Positional, Product, Nested])
+def test_a_users_own_trace_is_never_silently_the_original(make):
+    """`torch.fx.symbolic_trace` records what the model does now, or refuses."""
+    model = converted(make, X).eval()
+    try:
+        traced = torch.fx.symbolic_trace(model)
+    except (RuntimeError, TypeError) as refusal:
+        assert "can't be traced" in str(refusal)  # noqa: PT017 - either outcome will do
+    else:
+        assert torch.allclose(traced(X), model(X), atol=1e-6)
+
+
 @pytest.mark.parametrize("make", CERTAIN)
 def test_without_inputs_what_is_certain_is_converted(make):
     """The source alone shows that a function gets the weight."""
