@@ -114,7 +114,7 @@ def _collect(
     receiver = _receiver(body)
     _spell_out(body, receiver)
     for node, sure in _walk(body, certain):
-        _note(node, sure, uses, receiver, function)
+        _note(node, sure, uses, receiver, function, cls)
         if isinstance(node, ast.Attribute):
             owner = node.value
             if isinstance(owner, ast.Name) and owner.id == receiver:
@@ -218,7 +218,12 @@ def _receiver(body: ast.AST) -> str:
 
 
 def _note(
-    node: ast.AST, sure: bool, uses: _Uses, receiver: str, function: Callable[..., object] | None
+    node: ast.AST,
+    sure: bool,
+    uses: _Uses,
+    receiver: str,
+    function: Callable[..., object] | None,
+    cls: type,
 ) -> None:
     chain = _chain(node, receiver)
     if chain is None:
@@ -233,6 +238,35 @@ def _note(
         uses.mentioned.add(chain)
         if sure and isinstance(parent, ast.Call) and parent.func is node:
             uses.always.add(chain)
+        elif _reads_weight_of(node, parent, function, receiver, cls):
+            uses.weights.add(chain)
+            uses.otherwise.add(chain)
+
+
+def _reads_weight_of(
+    node: ast.AST,
+    parent: ast.AST | None,
+    function: Callable[..., object] | None,
+    receiver: str,
+    cls: type,
+) -> bool:
+    """Say whether a layer is given to a function, or to a method, that reads its weight."""
+    call = getattr(parent, "parent", None) if isinstance(parent, ast.keyword) else parent
+    if not isinstance(call, ast.Call) or call.func is node:
+        return False
+    method = _chain(call.func, receiver)
+    if method is not None:
+        called, skipped = _own_function(getattr(cls, method[-1], None)), 1
+    else:
+        called, skipped = _resolved(call.func, function), 0
+    body = _parsed(called) if called is not None else None
+    if called is None or body is None:
+        return False
+    name = _parameter_for(node, call, called, skipped)
+    return any(
+        isinstance(each, ast.Attribute) and each.attr == "weight" and getattr(each.value, "id", "") == name
+        for each in ast.walk(body)
+    )
 
 
 def _benign(parent: ast.AST | None) -> bool:
@@ -279,12 +313,14 @@ def _resolved(name: ast.AST, function: Callable[..., object] | None) -> Callable
     return found if inspect.isfunction(found) else None
 
 
-def _parameter_for(node: ast.AST, call: ast.Call, function: Callable[..., object]) -> str | None:
-    """Name the parameter of a function that an argument of a call becomes."""
+def _parameter_for(
+    node: ast.AST, call: ast.Call, function: Callable[..., object], skipped: int = 0
+) -> str | None:
+    """Name the parameter of a function, after the first ones, that an argument of a call becomes."""
     for keyword in call.keywords:
         if keyword.value is node:
             return keyword.arg
-    names = list(inspect.signature(function).parameters)
+    names = list(inspect.signature(function).parameters)[skipped:]
     return names[call.args.index(node)] if node in call.args and isinstance(node, ast.expr) else None
 
 

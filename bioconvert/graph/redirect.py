@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from bioconvert.graph.classes import Recipe, disguised_class, standing_for
 from bioconvert.layers.acting import acts_as_original, with_idle_parameters
+from bioconvert.layers.tracing import traced_call, tracer_of
 
 Path = tuple[str, ...]
 Pairs = Iterable[tuple[torch.Tensor, nn.Module]]
@@ -154,11 +155,16 @@ def _each(size: Any, dims: int) -> Any:
 def _answer(layer: nn.Module, x: torch.Tensor, bias: torch.Tensor | None, weight: torch.Tensor) -> Any:
     if "weight" in layer._parameters and bias is layer._parameters.get("bias"):
         return layer(x)
-    # The container has the weight, or computes the bias itself: the same layer, on these tensors.
-    stand_in = object.__new__(type(layer))
+    # The container has the weight, or computes the bias itself.
+    return layer(x, given={"weight": weight, **layer._parameters, "bias": bias})
+
+
+def _with_parameters(layer: nn.Module, cls: type[nn.Module], parameters: dict[str, Any]) -> nn.Module:
+    """Give a layer as it would be with other parameters, for one call."""
+    stand_in = object.__new__(cls)
     vars(stand_in).update(vars(layer))
-    vars(stand_in)["_parameters"] = {"weight": weight, **layer._parameters, "bias": bias}
-    return stand_in(x)
+    vars(stand_in)["_parameters"] = parameters
+    return stand_in
 
 
 def redirecting_class(
@@ -187,6 +193,11 @@ def redirecting_class(
         if all(acts_as_original(layer) for layer in layers):
             output = base.forward(self, *args, **kwargs)
             return with_idle_parameters(output, layers) if isinstance(output, torch.Tensor) else output
+        if tracer_of((*args, *kwargs.values())) is not None:
+            recorded = traced_call(self, *args, **kwargs)
+            if recorded is None:
+                raise RuntimeError(f"{cls_name} can't be traced: layers answer for weights that it hands on")
+            return recorded
         lent = [(borrow, borrow.weight_in(self), self._modules[borrow.child]) for borrow in borrows]
         weights = [(_weight(layer), layer) for layer in layers[: len(paths)]]
         weights += [(weight, layer) for borrow, weight, layer in lent if layer and not borrow.transposed]
@@ -210,9 +221,10 @@ def answering_class(base: type[nn.Module]) -> type[nn.Module]:
     """Make the class of a layer that answers for its weight: what it computes with it is its own affair."""
     if base not in _answering:
 
-        def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        def forward(self: nn.Module, *args: Any, given: dict[str, Any] | None = None, **kwargs: Any) -> Any:
+            layer = self if given is None else _with_parameters(self, base, given)
             with torch._C.DisableTorchFunction():
-                return base.forward(self, *args, **kwargs)
+                return base.forward(layer, *args, **kwargs)
 
         recipe = Recipe(answering_class, (base,))
         _answering[base] = disguised_class(base, standing_for(forward, base.forward), recipe)

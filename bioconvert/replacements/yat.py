@@ -169,6 +169,8 @@ def _obstacle(site: Site, options: dict[str, Any]) -> str | None:
         return "there is no sample data: give example_inputs or calibration"
     if site.activation is None:
         return "no activation is known to follow the layer"
+    if site.norm is not None and getattr(site.norm, "running_var", None) is None:
+        return f"{type(site.norm).__name__} between it and its activation has no running statistics"
     if not (site.activation_dropped or site.activation.name in _IDEMPOTENT):
         return f"{site.activation.name} stays behind the layer: say `activation: drop`"
     return None

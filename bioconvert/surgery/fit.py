@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -39,21 +39,15 @@ def _observe(
     if not fits:
         return ran
 
-    def watch(layer: nn.Module, fit: Fit) -> Callable[..., None]:
-        # What is called may be a stand-in, which has the layer's hooks.
-        def called(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            ran.add(layer)
-            fit.observe(layer, args[0] if args else next(iter(kwargs.values())), output)
-
-        return called
+    def called(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        ran.add(layer)
+        fits[layer].observe(layer, args[0] if args else next(iter(kwargs.values())), output)
 
     with (
         preserved(model),
         in_mode(model, training=training),
         torch.no_grad(),
-        hooked(
-            layer.register_forward_hook(watch(layer, fit), with_kwargs=True) for layer, fit in fits.items()
-        ),
+        hooked(layer.register_forward_hook(called, with_kwargs=True) for layer in fits),
         blamed("the model fails on a batch of sample data"),
     ):
         for batch in batches:

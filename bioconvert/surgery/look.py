@@ -21,6 +21,7 @@ from bioconvert.graph.tree import ModuleTree
 from bioconvert.graph.uses import Use, observed_uses, traced_uses
 from bioconvert.ruleset import Candidate
 from bioconvert.surgery.samples import Inputs, execution_order, in_mode, preserved, run
+from bioconvert.surgery.steps import steps_of
 
 _WRAPPERS = {
     "torch._dynamo.eval_frame.OptimizedModule": "_orig_mod",
@@ -106,7 +107,11 @@ class Look:
         ]
 
     def _functions(self, module: nn.Module) -> Callable[[], Mapping[str, str]]:
-        return lambda: {name: use.function for name, use in self.uses(module).items()}
+        def found() -> dict[str, str]:
+            borrowed = {b.parameter: b.function for step in steps_of(module) for b in step.borrows}
+            return borrowed or {name: use.function for name, use in self.uses(module).items()}
+
+        return found
 
     def uses(self, module: nn.Module) -> Mapping[str, Use]:
         """Give what a module does with its own parameters: as its graph shows, or as it was seen to run."""

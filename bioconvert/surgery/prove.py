@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -33,9 +33,8 @@ def _unused(
 ) -> dict[nn.Module, str]:
     ran: set[nn.Module] = set()
 
-    def watch(layer: nn.Module) -> Callable[..., None]:
-        # What is called may be a stand-in, which has the layer's hooks.
-        return lambda *_: ran.add(layer)
+    def called(layer: nn.Module, *_: Any) -> None:
+        ran.add(layer)
 
     states = (
         preserved(model),
@@ -46,7 +45,7 @@ def _unused(
     with ExitStack() as stack:
         for state in states:
             stack.enter_context(state)
-        with hooked(layer.register_forward_hook(watch(layer)) for layer in layers), torch.enable_grad():
+        with hooked(layer.register_forward_hook(called) for layer in layers), torch.enable_grad():
             outputs = run(model, inputs)
         reached = _reached(model, outputs, layers)
     reasons = {layer: NO_GRADIENT for layer in layers if layer not in reached}

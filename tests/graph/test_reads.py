@@ -110,6 +110,30 @@ def test_the_object_may_go_by_another_name():
     assert weights_read_around(Other) == (Read(("qkv",), Called.NEVER, passed_on=True),)
 
 
+def by_name(layer, x):
+    """Use a layer's weight and not the layer."""
+    return F.linear(x, layer.weight)
+
+
+def test_a_layer_may_be_read_by_whom_it_is_given_to():
+    """A function, or a method, that is given the layer itself."""
+
+    class Given(nn.Module):
+        def forward(self, x):
+            return by_name(self.a, self.go(x, layer=self.b)) + self.run(self.c, x)
+
+        def go(self, x, layer):
+            return x @ layer.weight.t()
+
+        def run(self, layer, x):
+            return layer(x)
+
+    assert set(weights_read_around(Given)) == {
+        Read(("a",), Called.SOMETIMES, passed_on=False),
+        Read(("b",), Called.SOMETIMES, passed_on=False),
+    }
+
+
 def test_swin_reads_its_projections(torchvision):
     """torchvision's swin passes two layers' weights to a function, which passes them on to `F.linear`."""
     from torchvision.models.swin_transformer import ShiftedWindowAttention
