@@ -109,7 +109,7 @@ class Look:
     def _functions(self, module: nn.Module) -> Callable[[], Mapping[str, str]]:
         def found() -> dict[str, str]:
             borrowed = {b.parameter: b.function for step in steps_of(module) for b in step.borrows}
-            return borrowed or {name: use.function for name, use in self.uses(module).items()}
+            return {name: use.function for name, use in self.uses(module).items()} | borrowed
 
         return found
 

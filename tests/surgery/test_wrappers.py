@@ -97,6 +97,60 @@ class TestAfterConversion:
         assert all("FSDP" in entry.reason for entry in plan.skipped)
 
 
+MORPHING = {
+    "version": 1,
+    "rules": [
+        {
+            "match": {"type": family, "followed_by": ["BatchNorm2d?", "ReLU|GELU"]},
+            "replace": {"with": name, "activation": "drop", "morph": {"steps": 4}},
+            "optional": True,
+        }
+        for family, name in (("linear", "YatLinear"), ("conv", "YatConv2d"))
+    ],
+}
+
+
+@pytest.mark.parametrize(("make", "x"), MODELS)
+class TestMorphing:
+    def test_data_parallel(self, make, x, gloo):
+        """No parameter is missed by DDP on the whole way, step 0 included."""
+        model = bc.convert(seeded(make), MORPHING)
+        wrapped = DistributedDataParallel(model)
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+        for _ in range(6):
+            optimizer.zero_grad()
+            wrapped(x).square().mean().backward()
+            assert all(p.grad is not None for p in model.parameters())
+            optimizer.step()
+            bc.morph_step(model)
+
+    def test_fully_sharded(self, make, x, gloo):
+        """FSDP2 takes the morphing model, at step 0 and later."""
+        model = bc.convert(seeded(make), MORPHING)
+        expected = [model(x).detach()]
+        bc.morph_step(model)
+        expected.append(model(x).detach())
+        model = bc.convert(seeded(make), MORPHING)
+        fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
+        assert torch.allclose(model(x), expected[0], atol=1e-6)
+        bc.morph_step(model)
+        output = model(x)
+        assert torch.allclose(output, expected[1], atol=1e-5)
+        output.square().sum().backward()
+
+    def test_gradient_checkpointing(self, make, x):
+        """A forward that runs twice gives the same gradients on the way."""
+        model = bc.convert(seeded(make), MORPHING)
+        for _ in range(2):
+            bc.morph_step(model)
+        model.eval()
+        model(x).square().sum().backward()
+        expected = [p.grad.clone() for p in model.parameters()]
+        model.zero_grad()
+        checkpoint(model, x.requires_grad_(), use_reentrant=False).square().sum().backward()
+        assert all(torch.equal(p.grad, e) for p, e in zip(model.parameters(), expected, strict=True))
+
+
 def test_data_parallel_without_processes():
     """`nn.DataParallel` is looked through."""
     wrapped = nn.DataParallel(Mlp())
