@@ -4,18 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from bioconvert.core.classes import ancestor_names
 from bioconvert.core.errors import CheckpointError, OptionError
-
-_WRAPPERS = {
-    "torch.nn.parallel.distributed.DistributedDataParallel": "module",
-    "torch.nn.parallel.data_parallel.DataParallel": "module",
-    "torch._dynamo.eval_frame.OptimizedModule": "_orig_mod",
-}
-_OPAQUE = {
-    "torch.distributed.fsdp.fully_sharded_data_parallel.FullyShardedDataParallel": "FullyShardedDataParallel",
-    "torch.jit._script.ScriptModule": "a scripted module",
-}
+from bioconvert.core.wrappers import wrapper_of
 
 
 def bare(model: object) -> nn.Module:
@@ -27,13 +17,11 @@ def bare(model: object) -> nn.Module:
     """
     if not isinstance(model, nn.Module):
         raise OptionError(f"a model must be an instance of torch.nn.Module, not {type(model).__name__}")
-    ancestors = ancestor_names(type(model))
-    for name, said in _OPAQUE.items():
-        if name in ancestors:
-            raise CheckpointError(
-                f"the model is {said}: gather its full state into a plain model and save that"
-            )
-    for name, attribute in _WRAPPERS.items():
-        if name in ancestors:
-            return bare(getattr(model, attribute))
-    return model
+    wrapper = wrapper_of(type(model))
+    if wrapper is None:
+        return model
+    if not wrapper.inner:
+        raise CheckpointError(
+            f"the model is {wrapper.said}: gather its full state into a plain model and save that"
+        )
+    return bare(getattr(model, wrapper.inner))

@@ -20,7 +20,8 @@ def morph_step(model: nn.Module) -> float:
     r"""Let every morphing layer of a model go one step further.
 
     Args:
-        model: the model; call this once after each step of its optimizer.
+        model: the model, wrapped by DDP, FSDP or a compiler or not; call this once after each step of its
+            optimizer.
 
     Returns:
         The least :math:`\lambda` of its layers by then; 1 when all have arrived, or none morphs.
@@ -33,7 +34,7 @@ def morph_step(model: nn.Module) -> float:
         0.25
     """
     least = 1.0
-    for module in unwrapped(model).modules():
+    for module in model.modules():
         lengths = [length for step in steps_of(module) for length in _lengths(step)]
         counter = module._buffers.get(STEP)
         if lengths and counter is not None:

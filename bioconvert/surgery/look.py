@@ -9,9 +9,10 @@ from functools import cached_property
 import torch
 from torch import nn
 
-from bioconvert.core.classes import ancestor_names, qualified_name
+from bioconvert.core.classes import ancestor_names
 from bioconvert.core.errors import ConversionError, OptionError
 from bioconvert.core.families import family_root
+from bioconvert.core.wrappers import wrapper_of
 from bioconvert.graph.classes import original_class
 from bioconvert.graph.flow import Graphs
 from bioconvert.graph.nodes import may_enter
@@ -23,17 +24,6 @@ from bioconvert.ruleset import Candidate
 from bioconvert.surgery.samples import Inputs, execution_order, in_mode, preserved, run
 from bioconvert.surgery.steps import steps_of
 
-_WRAPPERS = {
-    "torch._dynamo.eval_frame.OptimizedModule": "_orig_mod",
-    "torch.nn.parallel.data_parallel.DataParallel": "module",
-}
-"""Classes that stand in front of a model, and where they keep it."""
-_TOO_LATE = {
-    "torch.nn.parallel.distributed.DistributedDataParallel": "DistributedDataParallel",
-    "torch.distributed.fsdp.fully_sharded_data_parallel.FullyShardedDataParallel": "FullyShardedDataParallel",
-    "torch.jit._script.ScriptModule": "a scripted module",
-}
-"""Classes that have taken note of a model's parameters, so that adding any goes unseen."""
 _FSDP_MODULE = "torch.distributed.fsdp.FSDPModule"
 
 
@@ -47,14 +37,15 @@ def unwrapped(model: object) -> nn.Module:
     if not isinstance(model, nn.Module):
         given = model.__name__ if isinstance(model, type) else type(model).__name__
         raise OptionError(f"a model must be an instance of torch.nn.Module, not {given}")
-    for name, said in _TOO_LATE.items():
-        if name in ancestor_names(type(model)):
-            raise ConversionError(
-                f"the model is {said}, which has taken note of its parameters already: "
-                "work on the model itself, and wrap it afterwards"
-            )
-    inner = _WRAPPERS.get(qualified_name(type(model)))
-    return unwrapped(getattr(model, inner)) if inner else model
+    wrapper = wrapper_of(type(model))
+    if wrapper is None:
+        return model
+    if wrapper.counted:
+        raise ConversionError(
+            f"the model is {wrapper.said}, which has taken note of its parameters already: "
+            "work on the model itself, and wrap it afterwards"
+        )
+    return unwrapped(getattr(model, wrapper.inner))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

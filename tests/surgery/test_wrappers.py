@@ -122,7 +122,7 @@ class TestMorphing:
             wrapped(x).square().mean().backward()
             assert all(p.grad is not None for p in model.parameters())
             optimizer.step()
-            bc.morph_step(model)
+            bc.morph_step(wrapped)
 
     def test_fully_sharded(self, make, x, gloo):
         """FSDP2 takes the morphing model, at step 0 and later."""
