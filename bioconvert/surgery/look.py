@@ -17,6 +17,7 @@ from bioconvert.graph.classes import original_class
 from bioconvert.graph.flow import Graphs
 from bioconvert.graph.nodes import may_enter
 from bioconvert.graph.reads import Called, resolve, weights_read_around
+from bioconvert.graph.strays import bound_forwards, unregistered
 from bioconvert.graph.trace import Untraceable
 from bioconvert.graph.tree import ModuleTree
 from bioconvert.graph.uses import Use, observed_uses, traced_uses
@@ -97,6 +98,16 @@ class Look:
             for module in (*ordered, *(module for module in places if module not in ordered))
         ]
 
+    @cached_property
+    def strays(self) -> list[Candidate]:
+        """The modules in plain lists and dicts, which torch neither trains nor saves, as rules see them."""
+        return [Candidate((name,), type(module), module) for module, name in unregistered(self.tree).items()]
+
+    @cached_property
+    def bound(self) -> dict[nn.Module, str]:
+        """The modules whose forward is held as a bound method, with the name that holds it."""
+        return bound_forwards(self.tree)
+
     def _functions(self, module: nn.Module) -> Callable[[], Mapping[str, str]]:
         def found() -> dict[str, str]:
             borrowed = {b.parameter: b.function for step in steps_of(module) for b in step.borrows}
@@ -170,6 +181,13 @@ def _own_forward(module: nn.Module, look: Look) -> str | None:  # noqa: ARG001 -
     return "a forward is set on the instance (as accelerate's hooks do), which would win over any class"
 
 
+def _bound_before(module: nn.Module, look: Look) -> str | None:
+    if module not in look.bound:
+        return None
+    held = look.bound[module]
+    return f"its forward is held as a bound method ({held}), which would go on calling the old one"
+
+
 def _parametrized(module: nn.Module, look: Look) -> str | None:  # noqa: ARG001
     parametrizations = module._modules.get("parametrizations")
     if parametrizations is None:
@@ -204,4 +222,4 @@ def _refusal_of_class(cls: type[nn.Module]) -> str | None:
     return None
 
 
-_CHECKS: tuple[Check, ...] = (_own_forward, class_refusal, _parametrized)
+_CHECKS: tuple[Check, ...] = (_own_forward, _bound_before, class_refusal, _parametrized)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +116,10 @@ def make_plan(
     return Plan(job, planner.outcomes(), _warnings(operations), look.graphs.untraceable)
 
 
+_STRAY = (
+    "it is held in a plain list or dict, where torch neither trains nor saves it: put it into an "
+    "nn.ModuleList or nn.ModuleDict"
+)
 Key = tuple[int, str, str]
 """A module, a parameter of it that a rule names, and a kind of action."""
 
@@ -139,7 +143,8 @@ class _Planner:
         problems: list[Problem] = []
         selections = []
         for rule in self.rule_set.rules:
-            found = select(rule, self.look.candidates)
+            strays = [replace(stray, refusal=_STRAY) for stray in select(rule, self.look.strays)]
+            found = [*select(rule, self.look.candidates), *strays]
             selections.append((rule, found))
             if not found and not rule.optional:
                 problems.append(no_match(rule, self.look.candidates))
@@ -178,7 +183,7 @@ class _Planner:
             **{key: Applied(o.path, o.rule, o.action, o.how) for key, o in self.operations.items()},
         }
         position = {id(place.module): i for i, place in enumerate(self.look.tree.modules())}
-        return [found[key] for key in sorted(found, key=lambda key: position[key[0]])]
+        return [found[key] for key in sorted(found, key=lambda key: position.get(key[0], len(position)))]
 
 
 def _wish(selection: Selection, rule: Rule, action: Action) -> Wish:

@@ -256,9 +256,28 @@ class TestCase6StaleReferences:
         bc.convert(model, LINEARS)
         assert torch.equal(call(), model(X))
 
-    def test_an_unregistered_layer_is_out_of_reach_and_unharmed(self):
-        """A layer in a plain list is no part of the model for torch, nor for a rule."""
-        model = bc.convert(StaleReferences(), LINEARS)
+    def test_a_forward_that_was_bound_before_is_detected(self):
+        """`self.fn = self.f.forward` would go on calling the old forward: refused, with the name."""
+
+        class Bound(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.f, self.g = nn.Linear(4, 4), nn.Linear(4, 4)
+                self.fn = self.f.forward
+
+            def forward(self, x):
+                return self.g(self.fn(x))
+
+        plan = bc.plan(Bound(), LINEARS)
+        assert applied(plan) == ["g"]
+        assert "held as a bound method (fn)" in skipped(plan)["f"]
+
+    def test_an_unregistered_layer_is_named_and_unharmed(self):
+        """A layer in a plain list, which torch neither trains nor saves, stays; the plan says so."""
+        model = StaleReferences()
+        report = bc.plan(model, LINEARS).apply()
+        assert applied(report) == ["f"]
+        assert "neither trains nor saves it" in skipped(report)["hidden[0]"]
         assert type(model.hidden[0]) is nn.Linear
 
 
