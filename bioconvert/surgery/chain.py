@@ -110,4 +110,6 @@ class LayerChain:
         if self.following is None or not self.parts:
             return None
         fading = morph.steps if morph is not None and self._norm_stays_in_between else 0
-        return DropRequest(rule, self.following, self.parts, fading, device_of(layer), look.tree)
+        absorbed = morph is not None and not fading
+        device = device_of(layer)
+        return DropRequest(rule, self.following, self.parts, fading, absorbed, device, look.tree)

@@ -12,6 +12,7 @@ from bioconvert.core.change import Change
 from bioconvert.core.errors import Refused
 from bioconvert.graph.edits import Drop, Edit, Fade, Part, part_of
 from bioconvert.graph.flow import Following, Graphs, Hit, Segment
+from bioconvert.graph.nodes import norm_module
 from bioconvert.graph.tree import ModuleTree
 from bioconvert.layers.dropped import Dropped
 from bioconvert.surgery.morphing import Follower
@@ -29,6 +30,7 @@ class DropRequest:
         following: what follows the layer's calls.
         parts: what of it goes.
         fading: number of steps over which the activations go; 0 if they go at once.
+        absorbed: whether a morphing layer goes on using what goes.
         device: where the layer is.
         tree: the modules of the model.
     """
@@ -37,6 +39,7 @@ class DropRequest:
     following: Following
     parts: tuple[Part, ...]
     fading: int
+    absorbed: bool
     device: torch.device | None
     tree: ModuleTree
 
@@ -70,12 +73,14 @@ class ModuleDrop:
         module: the module.
         rule: name of the rule.
         fading: number of steps over which it goes; 0 if it goes at once.
+        used: whether a morphing layer goes on using it, or it fades.
         device: where the layer is that it goes with.
     """
 
     module: nn.Module
     rule: str
     fading: int
+    used: bool
     device: torch.device | None
 
 
@@ -86,10 +91,12 @@ class Drops:
     Args:
         modules: modules of which every call goes.
         rewrites: containers that need a forward without some calls, with the edits and the rule's name.
+        idle: normalisations that do their work in a forward of their own, which is left out of it.
     """
 
     modules: tuple[ModuleDrop, ...]
     rewrites: tuple[tuple[nn.Module, tuple[Edit, ...], str], ...]
+    idle: tuple[nn.Module, ...]
 
 
 def arrange(requests: Sequence[DropRequest], graphs: Graphs) -> Drops:
@@ -100,17 +107,27 @@ def arrange(requests: Sequence[DropRequest], graphs: Graphs) -> Drops:
     going = {hit.node for request in requests for hit in request.hits()}
     modules: dict[nn.Module, ModuleDrop] = {}
     rewrites: dict[nn.Module, tuple[dict[Edit, None], str]] = {}
+    idle: dict[nn.Module, None] = {}
     for request in requests:
         for hit in request.hits():
             module = hit.module
             if module is not None and _goes_wholly(module, hit.container, graphs, going):
-                modules[module] = ModuleDrop(module, request.rule, request.fading, request.device)
+                modules[module] = ModuleDrop(
+                    module,
+                    request.rule,
+                    request.fading,
+                    request.absorbed or request.fading > 0,
+                    request.device,
+                )
             else:
                 edits, _ = rewrites.setdefault(hit.container, ({}, request.rule))
                 edits[_edit(request, hit.segment)] = None
+                if module is None and hit.is_norm and norm_module(hit.node, hit.container) is hit.container:
+                    idle[hit.container] = None
     return Drops(
         tuple(modules.values()),
         tuple((container, tuple(edits), rule) for container, (edits, rule) in rewrites.items()),
+        tuple(idle),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -13,7 +13,7 @@ from bioconvert.layers.tolerance import insist, tolerate
 from bioconvert.surgery.look import unwrapped
 from bioconvert.surgery.morphing import ADDED, PREFIX, STEP, STEPS, forget
 from bioconvert.surgery.optimizer import remove_parameters
-from bioconvert.surgery.steps import Step, rebuild, steps_of
+from bioconvert.surgery.steps import Step, freeze, rebuild, steps_of, tied_parameters
 
 
 def morph_step(model: nn.Module) -> float:
@@ -93,15 +93,27 @@ def finalize(model: nn.Module, *, optimizer: torch.optim.Optimizer | None = None
         'YatLinear'
     """
     removed: list[torch.Tensor] = []
-    for module in unwrapped(model).modules():
+    root = unwrapped(model)
+    tied = tied_parameters(root)
+    for module in root.modules():
         steps = [step for step in steps_of(module) if _lengths(step)]
         for step in steps:
+            _retire(module, step, tied)
             removed += _finish(module, step)
         if steps:
             rebuild(module)
     if optimizer is not None:
         remove_parameters(optimizer, removed)
     return model
+
+
+def _retire(module: nn.Module, step: Step, tied: Container[int]) -> None:
+    """Stop training what only the original had a use for."""
+    retired = [each for each in step.after if isinstance(each, nn.Module)]
+    for each in [*retired, module] if step.action == "drop" else retired:
+        for drop in steps_of(each):
+            if drop.action == "drop" and not drop.frozen:
+                freeze(each, drop, tied)
 
 
 def _finish(module: nn.Module, step: Step) -> list[torch.Tensor]:

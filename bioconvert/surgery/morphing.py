@@ -116,9 +116,10 @@ class Morphing(nn.Module):
         done, steps = _steps_done(self), vars(self)[STEPS]
         if done <= 0:
             # The replacement is left out of the sum, where 0 · inf would be NaN.
-            return self._continued(self._morph_original.forward(self, *self._attached(args), **kwargs))
+            begun = self._joined(args, self.idle_parameters())
+            return self._continued(self._morph_original.forward(self, *begun, **kwargs))
         if done >= steps:
-            return self._replaced(None, *args, **kwargs)
+            return self._replaced(None, *self._joined(args, self._retired()), **kwargs)
         output = self._morph_original.forward(self, *self._own_copy(args), **kwargs)
         replaced = self._replaced(output, *args, **kwargs)
         return blend(self._continued(output, kept=True), replaced, done / steps)
@@ -173,10 +174,19 @@ class Morphing(nn.Module):
         added = (self._parameters.get(name) for name in vars(self)[ADDED])
         return [parameter for parameter in added if parameter is not None and parameter.requires_grad]
 
-    def _attached(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    def _retired(self) -> list[nn.Parameter]:
+        """Give the parameters that have nothing to do any more; see :meth:`idle_parameters`."""
+        own = [self._parameters.get(name) for name in self._morph_own]
+        followers = [each for each in vars(self)[AFTER] if isinstance(each, nn.Module)]
+        theirs = [parameter for each in followers for parameter in each.parameters()]
+        return [
+            parameter for parameter in (*own, *theirs) if parameter is not None and parameter.requires_grad
+        ]
+
+    def _joined(self, args: tuple[Any, ...], parameters: list[nn.Parameter]) -> tuple[Any, ...]:
         if not args or not isinstance(args[0], torch.Tensor):
             return args
-        return (joined(args[0], self.idle_parameters()), *args[1:])
+        return (joined(args[0], parameters), *args[1:])
 
 
 def _step(module: nn.Module) -> torch.Tensor:

@@ -155,6 +155,7 @@ def _described(module: nn.Module, step: Step, names: Mapping[int, str]) -> Json:
         "morph": asdict(step.morph) if step.morph is not None else None,
         "after": [follower_to_json(follower, names) for follower in step.after],
         "parameter": step.parameter,
+        "frozen": list(step.frozen),
     }
 
 
@@ -191,9 +192,16 @@ def _misfits(entry: Json, places: Mapping[str, Place]) -> Iterable[str]:
 def _rewrite_again(place: Place, step: Json) -> None:
     edits = [edit_of_json(edit) for edit in step["edits"]]
     try:
-        rewrite(place.module, edits, rule=step["rule"])
+        done = rewrite(place.module, edits, rule=step["rule"])
     except Untraceable as reason:
         raise ConversionError(f"the forward of {place.name!r} can't be rewritten again: {reason}") from reason
+    done.frozen = tuple(step["frozen"])
+    _freeze_again(place.module, done)
+
+
+def _freeze_again(module: nn.Module, step: Step) -> None:
+    for name in step.frozen:
+        getattr(module, name).requires_grad_(False)
 
 
 def _repeat(module: nn.Module, record: Json, places: Mapping[str, Place]) -> None:
@@ -216,6 +224,7 @@ def _repeat(module: nn.Module, record: Json, places: Mapping[str, Place]) -> Non
         morph=Morph(morph["steps"], tuple(morph["own"])) if morph is not None else None,
         after=tuple(follower_of_json(each, places) for each in record["after"]),
         parameter=record["parameter"],
+        frozen=tuple(record["frozen"]),
     )
     set_class(module, step.class_on(type(module)))
     vars(module).update(step.attributes)
@@ -223,6 +232,7 @@ def _repeat(module: nn.Module, record: Json, places: Mapping[str, Place]) -> Non
         vars(module)[AFTER] = step.after
     for name, spec in record["tensors"].items():
         _add_empty(module, name, spec)
+    _freeze_again(module, step)
     remember(module, step)
 
 

@@ -16,7 +16,17 @@ from bioconvert.surgery.drops import DROPPED, Drops, arrange
 from bioconvert.surgery.morphing import on_the_way
 from bioconvert.surgery.operations import Operation
 from bioconvert.surgery.owners import Owning
-from bioconvert.surgery.steps import NO_STREAM, Step, answer, carry_out, redirect, rewrite, undo
+from bioconvert.surgery.steps import (
+    NO_STREAM,
+    Step,
+    answer,
+    carry_out,
+    freeze,
+    redirect,
+    rewrite,
+    tied_parameters,
+    undo,
+)
 
 
 @dataclass
@@ -33,15 +43,17 @@ class StepLog:
         *,
         stream: Stream = NO_STREAM,
         values: Mapping[str, torch.Tensor] | None = None,
-    ) -> None:
+    ) -> Step:
         """Change a module."""
-        carry_out(module, change, step, stream=stream, values=values)
+        done = carry_out(module, change, step, stream=stream, values=values)
         self.modules.append(module)
+        return done
 
-    def rewrite(self, container: nn.Module, edits: Iterable[Edit], rule: str) -> None:
+    def rewrite(self, container: nn.Module, edits: Iterable[Edit], rule: str) -> Step:
         """Give a container a forward of its own."""
-        rewrite(container, edits, rule=rule)
+        done = rewrite(container, edits, rule=rule)
         self.modules.append(container)
+        return done
 
     def redirect(self, container: nn.Module, owned: Sequence[tuple[Owning, nn.Module]], rule: str) -> None:
         """Let layers answer for their weights in a container."""
@@ -72,14 +84,18 @@ def rewritten_containers(operations: Iterable[Operation], graphs: Graphs) -> lis
 
 def drop_followers(operations: Iterable[Operation], graphs: Graphs, log: StepLog) -> None:
     """Leave out what replaced layers make superfluous."""
-    arranged = _arranged(operations, graphs)
+    arranged, tied = _arranged(operations, graphs), tied_parameters(graphs.tree.model)
     for drop in arranged.modules:
         change, morph = DROPPED, None
         if drop.fading:
             change, morph = on_the_way(drop.module, DROPPED, drop.fading, drop.device)
-        log.carry_out(drop.module, change, Step(drop.rule, "drop", "Dropped", morph=morph))
+        step = log.carry_out(drop.module, change, Step(drop.rule, "drop", "Dropped", morph=morph))
+        if not drop.used:
+            freeze(drop.module, step, tied)
     for container, edits, rule in arranged.rewrites:
-        log.rewrite(container, edits, rule)
+        step = log.rewrite(container, edits, rule)
+        if container in arranged.idle:
+            freeze(container, step, tied)
 
 
 def own_layers(operations: Iterable[Operation], log: StepLog) -> None:

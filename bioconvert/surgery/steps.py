@@ -6,7 +6,8 @@ model.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,6 +67,7 @@ class Step:
         morph: how the module goes over to what it becomes; ``None`` if it does so at once.
         after: what the original's output goes through while it does.
         parameter: the parameter that a rule named; empty where it named the module.
+        frozen: parameters that have nothing left to do, and are trained no more until the step is undone.
     """
 
     rule: str
@@ -86,6 +88,7 @@ class Step:
     morph: Morph | None = None
     after: tuple[Follower, ...] = ()
     parameter: str = ""
+    frozen: tuple[str, ...] = ()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "previous": packed(self.previous)}
@@ -253,7 +256,32 @@ def undo(module: nn.Module) -> Step:
     for name, value in step.kept.items():
         with torch.no_grad():
             _require(module, name).copy_(value)
+    for name in step.frozen:
+        _require(module, name).requires_grad_(True)
     return step
+
+
+def freeze(module: nn.Module, step: Step, tied: Container[int] = ()) -> None:
+    """Stop training what a module holds for a work that it no longer does.
+
+    Who reduces gradients over processes would wait for them in vain.
+
+    Args:
+        module: the module.
+        step: the step that ended its work.
+        tied: the ``id`` of parameters that others hold too, which go on.
+    """
+    own = {name: p for name, p in module._parameters.items() if p is not None and id(p) not in tied}
+    names = [name for name, parameter in own.items() if parameter.requires_grad]
+    for name in names:
+        own[name].requires_grad_(False)
+    step.frozen = (*step.frozen, *names)
+
+
+def tied_parameters(model: nn.Module) -> set[int]:
+    """Give the ``id`` of parameters that several modules hold."""
+    held = Counter(id(p) for m in model.modules() for p in m._parameters.values() if p is not None)
+    return {key for key, count in held.items() if count > 1}
 
 
 def set_class(module: nn.Module, cls: type[nn.Module]) -> None:

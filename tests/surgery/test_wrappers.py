@@ -97,24 +97,43 @@ class TestAfterConversion:
         assert all("FSDP" in entry.reason for entry in plan.skipped)
 
 
-MORPHING = {
-    "version": 1,
-    "rules": [
+def dropping(**replace):
+    """Give a rule set under which the activation goes with the layer."""
+    rules = [
         {
             "match": {"type": family, "followed_by": ["BatchNorm2d?", "ReLU|GELU"]},
-            "replace": {"with": name, "activation": "drop", "morph": {"steps": 4}},
+            "replace": {"with": name, "activation": "drop", **replace},
             "optional": True,
         }
         for family, name in (("linear", "YatLinear"), ("conv", "YatConv2d"))
-    ],
-}
+    ]
+    return {"version": 1, "rules": rules}
+
+
+MORPHING = dropping(morph={"steps": 4})
+
+
+@pytest.mark.parametrize(("make", "x"), MODELS)
+@pytest.mark.parametrize("norm", ["keep", "drop", "fold"])
+def test_what_is_dropped_waits_for_no_gradient(make, x, norm, gloo):
+    """A normalisation that goes is frozen, so that DDP doesn't wait for it; reverting lets it train again."""
+    model = bc.convert(seeded(make), dropping(norm=norm))
+    wrapped = DistributedDataParallel(model)
+    for _ in range(2):
+        wrapped(x).square().mean().backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+    bc.revert(model)
+    assert all(p.requires_grad for p in model.parameters())
 
 
 @pytest.mark.parametrize(("make", "x"), MODELS)
 class TestMorphing:
-    def test_data_parallel(self, make, x, gloo):
-        """No parameter is missed by DDP on the whole way, step 0 included."""
-        model = bc.convert(seeded(make), MORPHING)
+    @pytest.mark.parametrize("data", [False, True], ids=["kept", "fitted"])
+    @pytest.mark.parametrize("norm", ["keep", "drop"])
+    def test_data_parallel(self, make, x, norm, data, gloo):
+        """No parameter is missed by DDP on the whole way, step 0 and the end included."""
+        rules = dropping(norm=norm, morph={"steps": 4})
+        model = bc.convert(seeded(make), rules, example_inputs=(x,) if data else None)
         wrapped = DistributedDataParallel(model)
         optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
         for _ in range(6):
@@ -123,6 +142,9 @@ class TestMorphing:
             assert all(p.grad is not None for p in model.parameters())
             optimizer.step()
             bc.morph_step(wrapped)
+        bc.finalize(model)
+        DistributedDataParallel(model)(x).square().mean().backward()
+        assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
 
     def test_fully_sharded(self, make, x, gloo):
         """FSDP2 takes the morphing model, at step 0 and later."""
