@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+import torch
 from torch import nn
 
 from bioconvert.graph.arguments import NO_EXTRA, Extra, Layout, forward_signature, full_signature
@@ -22,6 +23,7 @@ from bioconvert.graph.classes import Recipe, disguised_class
 from bioconvert.graph.edits import Edit
 from bioconvert.graph.flow import trace_variants
 from bioconvert.graph.guards import Check, checker, is_plain
+from bioconvert.graph.skipping import skipping
 from bioconvert.graph.trace import Trace, Untraceable, trace
 
 _numbers = itertools.count(1)
@@ -55,6 +57,7 @@ class Rewrite:
     signature: inspect.Signature = field(init=False)
     _variants: list[_Variant] = field(default_factory=list)
     _prepared: int = 0
+    _unwritable: set[tuple[Any, ...]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.signature = forward_signature(self.base)
@@ -84,8 +87,11 @@ class Rewrite:
             positional: what goes into ``*args``.
             keywords: what goes into ``**kwargs``.
 
+        Where none can be made for these, the container's own forward runs, and what the edits leave out is
+        left out as it comes.
+
         Raises:
-            Untraceable: no forward was made yet for these, and none can be.
+            Untraceable: none can be made, and the call is being compiled.
         """
         extra = NO_EXTRA
         if positional or keywords:
@@ -94,7 +100,17 @@ class Rewrite:
         for variant in self._variants:
             if variant.trace.extra == extra and variant.holds(container, arguments):
                 return variant.run(container, arguments)
-        return self._specialise(container, arguments, extra).run(container, arguments)
+        kind = (extra, container.training, tuple(n for n, value in arguments.items() if is_plain(value)))
+        if kind not in self._unwritable:
+            try:
+                return self._specialise(container, arguments, extra).run(container, arguments)
+            except Untraceable:
+                if torch.compiler.is_compiling():
+                    raise
+                self._unwritable.add(kind)
+        args, kwargs = Layout.of(self.signature, extra).spread(arguments)
+        with skipping(container, self.edits, arguments):
+            return self.base.forward(container, *args, **kwargs)
 
     def _specialise(self, container: nn.Module, arguments: Mapping[str, Any], extra: Extra) -> _Variant:
         fixed = {name: value for name, value in arguments.items() if is_plain(value)}
