@@ -321,7 +321,9 @@ def _parameter_for(
         if keyword.value is node:
             return keyword.arg
     names = list(inspect.signature(function).parameters)[skipped:]
-    return names[call.args.index(node)] if node in call.args and isinstance(node, ast.expr) else None
+    position = next((i for i, argument in enumerate(call.args) if argument is node), len(names))
+    # Beyond the names there is only what *args takes.
+    return names[position] if position < len(names) else None
 
 
 def _chain(node: ast.AST, receiver: str) -> Chain | None:

@@ -120,7 +120,10 @@ def test_a_layer_may_be_read_by_whom_it_is_given_to():
 
     class Given(nn.Module):
         def forward(self, x):
-            return by_name(self.a, self.go(x, layer=self.b)) + self.run(self.c, x)
+            return by_name(self.a, self.go(x, layer=self.b)) + self.run(self.c, x) + self.all(x, self.d)
+
+        def all(self, *args):
+            return args[0]
 
         def go(self, x, layer):
             return x @ layer.weight.t()
