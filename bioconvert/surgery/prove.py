@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -74,18 +75,26 @@ def _reached(model: nn.Module, outputs: Any, layers: Sequence[nn.Module]) -> set
 def _gradients(model: nn.Module, loss: torch.Tensor, parameters: Sequence[nn.Parameter]) -> list[bool]:
     """Say which parameters get a gradient, also through a backward within the backward.
 
-    A reversible block, or a reentrant checkpoint, accumulates into ``grad`` by itself.
+    A reversible block, or a reentrant checkpoint, accumulates into ``grad`` by itself, and is left out of a
+    backward that asks for given parameters alone.
     """
     for parameter in model.parameters():
         parameter.grad = None
-    found: Sequence[torch.Tensor | None]
-    try:
+    found: Sequence[torch.Tensor | None] = (None,) * len(parameters)
+    with contextlib.suppress(Exception):  # the full backward that follows says whether there is any
         found = torch.autograd.grad(loss, parameters, allow_unused=True, retain_graph=True)
-    except RuntimeError:
-        loss.backward()  # type: ignore[no-untyped-call]
-        found = (None,) * len(parameters)
+    if any(gradient is None for gradient in found) and not _acts_on_gradients(model):
+        try:
+            loss.backward()  # type: ignore[no-untyped-call]
+        except Exception:  # noqa: BLE001 - the user's code: whatever it raises means the same
+            return [True] * len(parameters)  # no gradient can be had of this model: running must do
     given = zip(parameters, found, strict=True)
     return [gradient is not None or parameter.grad is not None for parameter, gradient in given]
+
+
+def _acts_on_gradients(model: nn.Module) -> bool:
+    """Say whether a full backward does more than to compute: an optimizer may step in a hook of it."""
+    return any(getattr(parameter, "_post_accumulate_grad_hooks", None) for parameter in model.parameters())
 
 
 def _real(tensor: torch.Tensor) -> torch.Tensor:

@@ -507,6 +507,50 @@ class TestProofOfUse:
         assert model.f.weight.grad is before
         assert torch.equal(before, torch.ones(4, 4))
 
+    def test_a_block_that_runs_its_own_backward_counts(self):
+        """A reversible block's parameters are no inputs of its function, and get gradients all the same."""
+
+        class Reversible(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, x, layer):
+                ctx.layer, ctx.x = layer, x.detach()
+                return layer(ctx.x)
+
+            @staticmethod
+            def backward(ctx, grad):
+                with torch.enable_grad():
+                    x = ctx.x.requires_grad_()
+                    torch.autograd.backward(ctx.layer(x), grad)
+                return x.grad, None
+
+        class Model(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.first, self.f, self.unused = (nn.Linear(4, 4) for _ in range(3))
+
+            def forward(self, x):
+                return Reversible.apply(self.first(x), self.f)
+
+        report = bc.plan(seeded(Model), LINEARS, example_inputs=(X,)).apply()
+        assert applied(report) == ["first", "f"]
+
+    def test_a_model_without_any_backward_is_judged_by_what_runs(self):
+        """Where the model's own backward fails, a layer that ran is used."""
+
+        class Spoilt(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.f, self.unused = nn.Linear(4, 4), nn.Linear(4, 4)
+
+            def forward(self, x):
+                y = self.f(x).sigmoid()
+                z = y * 2
+                y.mul_(2)
+                return y + z
+
+        report = bc.plan(seeded(Spoilt), LINEARS, example_inputs=(X,)).apply()
+        assert applied(report) == ["f"]
+
     def test_what_morphs_is_proven_on_the_way(self):
         """At step 0 the replacement is at rest; the proof looks at it halfway, and puts the step back."""
         rule = {**LINEARS["rules"][0], "replace": {"with": "YatLinear", "morph": {"steps": 1}}}
