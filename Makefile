@@ -4,6 +4,8 @@ VENV := .venv
 BENCH_VENV := .venv-bench
 BIN := $(VENV)/bin
 JOBS ?= auto
+# One thread for each worker: more of them would fight over the cores.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
 
 .PHONY: demo test test-all test-wheel lint format bench clean
 
@@ -17,10 +19,10 @@ demo: $(VENV)/.installed
 	$(BIN)/bioconvert demo
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n $(JOBS) -m 'not slow'
+	$(PYTEST) -m 'not slow'
 
 test-all: $(VENV)/.installed test-wheel
-	$(BIN)/python -m pytest -n $(JOBS)
+	$(PYTEST)
 
 # The wheel, in an environment of its own: what a user installs must pass the tests too.
 test-wheel: $(VENV)/.installed
@@ -29,7 +31,7 @@ test-wheel: $(VENV)/.installed
 	$(PYTHON) -m venv .venv-wheel
 	.venv-wheel/bin/python -m pip install --quiet --constraint constraints.txt torch
 	.venv-wheel/bin/python -m pip install --quiet --constraint constraints.txt "$$(ls dist/*.whl)[demo,test,zoo]"
-	.venv-wheel/bin/pytest -n $(JOBS) -m 'not slow'
+	OMP_NUM_THREADS=1 .venv-wheel/bin/pytest -n $(JOBS) -m 'not slow'
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
