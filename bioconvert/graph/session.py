@@ -7,6 +7,7 @@ transformers loaded, so :func:`sweep` keeps the patches for everything that is t
 from __future__ import annotations
 
 import contextlib
+import importlib
 import inspect
 import threading
 from collections.abc import Callable, Iterator
@@ -173,6 +174,8 @@ _LOST: tuple[tuple[Any, str, str], ...] = (
 @contextmanager
 def _refusals(session: Session) -> Iterator[None]:
     """Refuse what would be lost from the graph of a forward that is traced."""
+    # The compiler takes note of some of these functions when it is imported, which must not be of ours.
+    importlib.import_module("torch._dynamo.variables.torch")
     with contextlib.ExitStack() as stack:
         for owner, name, reason in _LOST:
             original = inspect.getattr_static(owner, name)

@@ -41,6 +41,8 @@ def bound_forwards(tree: ModuleTree) -> dict[nn.Module, str]:
 
 def _held(module: nn.Module) -> Iterator[tuple[str, Any]]:
     """Give what a module holds as plain attributes, and in lists, tuples and dicts of these."""
+    if type(module).__module__.startswith("torch.nn.modules"):
+        return  # torch's own hold nothing of the kind
     for name, value in vars(module).items():
         if name in _TABLES or "hooks" in name:
             continue

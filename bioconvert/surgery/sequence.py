@@ -84,7 +84,10 @@ def rewritten_containers(operations: Iterable[Operation], graphs: Graphs) -> lis
 
 def drop_followers(operations: Iterable[Operation], graphs: Graphs, log: StepLog) -> None:
     """Leave out what replaced layers make superfluous."""
-    arranged, tied = _arranged(operations, graphs), tied_parameters(graphs.tree.model)
+    arranged = _arranged(operations, graphs)
+    if not (arranged.modules or arranged.rewrites):
+        return
+    tied = tied_parameters(graphs.tree.model)
     for drop in arranged.modules:
         change, morph = DROPPED, None
         if drop.fading:
