@@ -6,7 +6,6 @@ container's own forward runs, such a call is answered by the layer.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from bioconvert.graph.classes import Recipe, disguised_class, standing_for
+from bioconvert.graph.uses import PRODUCTS, argument, geometry
 from bioconvert.layers.acting import acts_as_original, with_idle_parameters
 from bioconvert.layers.tracing import traced_call, tracer_of
 
@@ -24,20 +24,11 @@ Path = tuple[str, ...]
 Pairs = Iterable[tuple[torch.Tensor, nn.Module]]
 
 _CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d)
-_GEOMETRY = ("stride", "padding", "dilation", "groups")
 _TRANSPOSITIONS = (
     torch.Tensor.t,
     torch.t,
     vars(torch._C.TensorBase)["T"].__get__,
     vars(torch._C.TensorBase)["mT"].__get__,
-)
-_PRODUCTS = (
-    operator.matmul,
-    torch.matmul,
-    torch.mm,
-    torch.Tensor.matmul,
-    torch.Tensor.__matmul__,
-    torch.Tensor.mm,
 )
 
 
@@ -93,18 +84,18 @@ class Redirection(TorchFunctionMode):
         del types
         kwargs = kwargs or {}
         if func is F.linear or func in _CONVOLUTIONS:
-            layer = _holder(self._weights, _argument(args, kwargs, 1, "weight"))
+            layer = _holder(self._weights, argument(args, kwargs, 1, "weight"))
             if layer is not None and _same_geometry(layer, func, args, kwargs):
                 self._answered.append(layer)
-                x, weight = _argument(args, kwargs, 0, "input"), _argument(args, kwargs, 1, "weight")
-                return _answer(layer, x, _argument(args, kwargs, 2, "bias"), weight)
+                x, weight = argument(args, kwargs, 0, "input"), argument(args, kwargs, 1, "weight")
+                return _answer(layer, x, argument(args, kwargs, 2, "bias"), weight)
         elif func in _TRANSPOSITIONS:
             layer = _holder(self._weights, args[0])
             if layer is not None:
                 turned = func(*args, **kwargs)
                 self._transposed.append((turned, layer))
                 return turned
-        elif func in _PRODUCTS and self._transposed and len(args) > 1:
+        elif func in PRODUCTS and self._transposed and len(args) > 1:
             layer = _holder(self._transposed, args[1])
             if layer is not None:
                 self._answered.append(layer)
@@ -122,10 +113,6 @@ def _weight(layer: nn.Module) -> torch.Tensor:
     return weight
 
 
-def _argument(args: tuple[Any, ...], kwargs: dict[str, Any], position: int, name: str) -> Any:
-    return args[position] if len(args) > position else kwargs.get(name)
-
-
 def _holder(pairs: Iterable[tuple[torch.Tensor, nn.Module]], weight: object) -> nn.Module | None:
     return next((layer for held, layer in pairs if held is weight), None)
 
@@ -139,13 +126,8 @@ def _same_geometry(
     if not isinstance(layer, nn.modules.conv._ConvNd) or layer.padding_mode != "zeros":
         return False
     dims = len(layer.kernel_size)
-    defaults = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
-    for position, name in enumerate(_GEOMETRY, start=3):
-        given = _argument(args, kwargs, position, name)
-        given = defaults[name] if given is None else given
-        if _each(given, dims) != _each(getattr(layer, name), dims):
-            return False
-    return True
+    given = geometry(args, kwargs)
+    return all(_each(value, dims) == _each(getattr(layer, name), dims) for name, value in given)
 
 
 def _each(size: Any, dims: int) -> Any:

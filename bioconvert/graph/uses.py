@@ -15,16 +15,23 @@ from torch.overrides import TorchFunctionMode
 
 from bioconvert.graph.trace import Trace
 
-GEOMETRY = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
+_DEFAULTS = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
 """The arguments of a convolution behind its bias, with their defaults."""
-_PRODUCTS = (torch.matmul, torch.mm, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.Tensor.mm)
+PRODUCTS = (
+    operator.matmul,
+    torch.matmul,
+    torch.mm,
+    torch.Tensor.matmul,
+    torch.Tensor.__matmul__,
+    torch.Tensor.mm,
+)
+"""The functions that multiply by a matrix on the right."""
 _NAMES: dict[Callable[..., Any], str] = {
     F.linear: "F.linear",
     F.conv1d: "F.conv1d",
     F.conv2d: "F.conv2d",
     F.conv3d: "F.conv3d",
-    operator.matmul: "torch.matmul",
-    **dict.fromkeys(_PRODUCTS, "torch.matmul"),
+    **dict.fromkeys(PRODUCTS, "torch.matmul"),
 }
 _METHODS = ("matmul", "mm", "__matmul__")
 
@@ -51,10 +58,10 @@ def traced_uses(variants: tuple[Trace, ...], container: nn.Module) -> dict[str, 
     for variant in variants:
         for node in variant.graph.nodes:
             function = _function(node)
-            weight = _argument(node.args, node.kwargs, 1, "weight") if function else None
+            weight = argument(node.args, node.kwargs, 1, "weight") if function else None
             name = _own(weight, container)
             if function and name:
-                bias = _own(_argument(node.args, node.kwargs, 2, "bias"), container)
+                bias = _own(argument(node.args, node.kwargs, 2, "bias"), container)
                 found.setdefault(name, Use(function, bias, _geometry(function, node.args, node.kwargs)))
     return found
 
@@ -71,15 +78,19 @@ def _own(value: object, container: nn.Module) -> str:
     return ""
 
 
-def _argument(args: tuple[Any, ...], kwargs: Mapping[str, Any], position: int, name: str) -> Any:
+def argument(args: tuple[Any, ...], kwargs: Mapping[str, Any], position: int, name: str) -> Any:
+    """Give an argument of a call, which may go by position or by name; ``None`` where it isn't given."""
     return args[position] if len(args) > position else kwargs.get(name)
 
 
 def _geometry(function: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
-    if "conv" not in function:
-        return ()
-    given = ((n, _argument(args, kwargs, 3 + i, n)) for i, n in enumerate(GEOMETRY))
-    return tuple((name, GEOMETRY[name] if value is None else _plain(value)) for name, value in given)
+    return geometry(args, kwargs) if "conv" in function else ()
+
+
+def geometry(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """Give stride, padding, dilation and groups of a convolution's call."""
+    given = ((n, argument(args, kwargs, 3 + i, n)) for i, n in enumerate(_DEFAULTS))
+    return tuple((name, _DEFAULTS[name] if value is None else _plain(value)) for name, value in given)
 
 
 def _plain(value: Any) -> Any:
@@ -99,10 +110,10 @@ class _Observer(TorchFunctionMode):
         kwargs = kwargs or {}
         function = _NAMES.get(func, "")
         if function:
-            held = self.names.get(id(_argument(args, kwargs, 1, "weight")))
+            held = self.names.get(id(argument(args, kwargs, 1, "weight")))
             if held is not None:
                 container, name = held
-                bias = self.names.get(id(_argument(args, kwargs, 2, "bias")))
+                bias = self.names.get(id(argument(args, kwargs, 2, "bias")))
                 own_bias = bias[1] if bias is not None and bias[0] is container else ""
                 use = Use(function, own_bias, _geometry(function, args, kwargs))
                 self.found.setdefault(container, {}).setdefault(name, use)
