@@ -15,6 +15,7 @@ from bioconvert.core.lazy import lazy_exports
 from bioconvert.version import __version__
 
 if TYPE_CHECKING:
+    from bioconvert import compat as compat
     from bioconvert import functional as functional
     from bioconvert import layers as layers
     from bioconvert.api import convert, drift, finalize, load, morph_step, plan, revert, save
@@ -27,6 +28,7 @@ __all__ = [
     "RuleError",
     "RuleSet",
     "__version__",
+    "compat",
     "convert",
     "drift",
     "finalize",
@@ -42,7 +44,7 @@ __all__ = [
 logging.getLogger("bioconvert").addHandler(logging.NullHandler())
 
 _FUNCTIONS = ("convert", "drift", "finalize", "load", "morph_step", "plan", "revert", "save")
-_PACKAGES = ("functional", "layers")
+_PACKAGES = ("compat", "functional", "layers")
 _export = lazy_exports(
     __name__,
     {

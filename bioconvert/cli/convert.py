@@ -16,6 +16,7 @@ from bioconvert.cli.options import (
     AllowMissing,
     Arch,
     ArchArgs,
+    Calibration,
     Every,
     Inputs,
     InputShape,
@@ -23,7 +24,7 @@ from bioconvert.cli.options import (
     Rules,
     Seed,
 )
-from bioconvert.cli.plan import Prepared, plan_answer, prepare
+from bioconvert.cli.plan import Given, Prepared, plan_answer, prepare
 from bioconvert.cli.source import Built, source_of
 from bioconvert.cli.streams import step
 from bioconvert.cli.target import check_target
@@ -48,6 +49,7 @@ def convert(
     arch_args: ArchArgs = None,
     inputs: Inputs = None,
     input_shape: InputShape = None,
+    calibration: Calibration = None,
     allow_missing: AllowMissing = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,
@@ -64,7 +66,7 @@ def convert(
     ruleset = resolve_rules(list(rules))
     target = None if dry_run else check_target(out, overwrite=overwrite)
     source = source_of(checkpoint, arch, arch_args, allow_missing)
-    given = samples(inputs, input_shape, seed=seed)
+    given = Given(samples(inputs, input_shape, seed=seed), samples(calibration, None, seed=seed))
     prepared = prepare(ruleset, source, given, seed=seed)
     if target is None:
         return plan_answer(prepared, every=every)

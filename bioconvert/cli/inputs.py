@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 Arguments = tuple["torch.Tensor", ...] | dict[str, "torch.Tensor"]
 
+BATCH = 64
+"""Samples that a model is called on at once."""
 _NPY = b"\x93NUMPY"
 _SHAPE = re.compile(r"\d{1,9}(\s*,\s*\d{1,9})*")
 _POSITION = re.compile(r"(?:arr_)?(\d+)")
@@ -51,6 +53,19 @@ class Samples:
         """
         tensors = {"0": self._random()} if self.file is None else read_tensors(self.file)
         return _arranged(model, _cast(model, tensors))
+
+    def batches(self, model: nn.Module) -> list[Arguments]:
+        """Give the arguments in batches; what isn't as long as the first tensor belongs to each of them.
+
+        Raises:
+            OptionError: there is nothing in them, or as for :meth:`arguments`.
+        """
+        arguments = self.arguments(model)
+        tensors = list(arguments.values() if isinstance(arguments, dict) else arguments)
+        count = tensors[0].shape[0] if tensors and tensors[0].dim() else 0
+        if count == 0:
+            raise OptionError(f"{self.file}: holds no samples: they are counted along the first dimension")
+        return [_part(arguments, count, slice(at, at + BATCH)) for at in range(0, count, BATCH)]
 
     def _random(self) -> torch.Tensor:
         from bioconvert.core.random import Stream
@@ -86,6 +101,15 @@ def read_tensors(file: Path) -> dict[str, torch.Tensor]:
     if sniff(file).startswith("torch"):
         return _named(file, _read_torch(file))
     return _read_safetensors(file)
+
+
+def _part(arguments: Arguments, count: int, part: slice) -> Arguments:
+    def of(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor[part] if tensor.dim() and tensor.shape[0] == count else tensor
+
+    if isinstance(arguments, dict):
+        return {name: of(tensor) for name, tensor in arguments.items()}
+    return tuple(of(tensor) for tensor in arguments)
 
 
 def _cast(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

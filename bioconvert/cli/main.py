@@ -13,6 +13,7 @@ from bioconvert.cli.convert import convert
 from bioconvert.cli.demo import demo
 from bioconvert.cli.drift import drift
 from bioconvert.cli.exits import USAGE
+from bioconvert.cli.import_ import nmn
 from bioconvert.cli.inspect import inspect
 from bioconvert.cli.plan import plan
 from bioconvert.cli.revert import revert
@@ -40,6 +41,9 @@ RULES_COMMANDS: Mapping[str, Callable[..., Answer]] = {
     "check": check,
     "schema": schema,
 }
+IMPORT_COMMANDS: Mapping[str, Callable[..., Answer]] = {
+    "nmn": nmn,
+}
 
 
 def _group(help: str, prefix: str, commands: Mapping[str, Callable[..., Answer]]) -> typer.Typer:
@@ -54,6 +58,7 @@ app = _group("Turn an existing PyTorch model into a biologically inspired one.",
 app.add_typer(
     _group("The built-in rule sets, and rule files of your own.", "rules ", RULES_COMMANDS), name="rules"
 )
+app.add_typer(_group("Read the checkpoints of other systems.", "import ", IMPORT_COMMANDS), name="import")
 
 
 def run() -> None:

@@ -46,6 +46,15 @@ InputShape = Annotated[
         "--input-shape", metavar="N,N,…", help="Random inputs of this shape instead, as 1,3,224,224."
     ),
 ]
+Calibration = Annotated[
+    Path | None,
+    typer.Option(
+        "--calibration",
+        metavar="FILE",
+        readable=False,
+        help="Samples to fit the new layers to, best of real data: .safetensors, .npz, .npy or .pt.",
+    ),
+]
 AllowMissing = Annotated[
     list[str] | None,
     typer.Option(

@@ -11,7 +11,17 @@ import typer
 
 from bioconvert.cli.command import Answer
 from bioconvert.cli.inputs import Arguments, Samples, samples
-from bioconvert.cli.options import AllowMissing, Arch, ArchArgs, Every, Inputs, InputShape, Rules, Seed
+from bioconvert.cli.options import (
+    AllowMissing,
+    Arch,
+    ArchArgs,
+    Calibration,
+    Every,
+    Inputs,
+    InputShape,
+    Rules,
+    Seed,
+)
 from bioconvert.cli.source import Built, Source, build, source_of
 from bioconvert.cli.streams import step
 
@@ -32,6 +42,7 @@ def plan(
     arch_args: ArchArgs = None,
     inputs: Inputs = None,
     input_shape: InputShape = None,
+    calibration: Calibration = None,
     allow_missing: AllowMissing = None,
     seed: Seed = 0,
     every: Every = False,
@@ -41,8 +52,21 @@ def plan(
 
     ruleset = resolve_rules(list(rules))
     source = source_of(checkpoint, arch, arch_args, allow_missing)
-    given = samples(inputs, input_shape, seed=seed)
+    given = Given(samples(inputs, input_shape, seed=seed), samples(calibration, None, seed=seed))
     return plan_answer(prepare(ruleset, source, given, seed=seed), every=every)
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The sample data that a command was given.
+
+    Args:
+        inputs: an example of what the model takes, if there is one.
+        calibration: samples to fit layers to, if there are any.
+    """
+
+    inputs: Samples | None
+    calibration: Samples | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +86,17 @@ class Prepared:
     described: Mapping[str, object]
 
 
-def prepare(ruleset: RuleSet, source: Source, given: Samples | None, *, seed: int) -> Prepared:
+def prepare(ruleset: RuleSet, source: Source, given: Given, *, seed: int) -> Prepared:
     """Build the model and plan the conversion."""
     built = build(source)
     from bioconvert import api
 
-    arguments = None if given is None else given.arguments(built.model)
+    batches = None if given.calibration is None else given.calibration.batches(built.model)
+    arguments = batches[0] if batches is not None else None
+    if given.inputs is not None:
+        arguments = given.inputs.arguments(built.model)
     with step("planning"):
-        found = api.plan(built.model, ruleset, example_inputs=arguments, seed=seed)
+        found = api.plan(built.model, ruleset, example_inputs=arguments, calibration=batches, seed=seed)
     described = {
         "checkpoint": None if source.checkpoint is None else str(source.checkpoint),
         "architecture": None if built.architecture is None else str(built.architecture),

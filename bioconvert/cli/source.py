@@ -87,7 +87,7 @@ def build(source: Source) -> Built:
     Raises:
         CheckpointError: the checkpoint is unsafe, corrupt, or doesn't fit the architecture.
     """
-    _find_modules_here()
+    find_modules_here()
     if source.checkpoint is None:
         return _build_bare(source)
     if source.arch is None and is_ours(source.checkpoint):
@@ -121,7 +121,7 @@ def _rebuild(folder: Path) -> Built:
 
 def load_ours(folder: Path) -> nn.Module:
     """Load a converted folder."""
-    _find_modules_here()
+    find_modules_here()
     with step(f"loading {folder}"):
         from bioconvert import api
 
@@ -135,7 +135,7 @@ def is_ours(path: Path) -> bool:
     return (path / MANIFEST).is_file()
 
 
-def _find_modules_here() -> None:
+def find_modules_here() -> None:
     """Let ``--arch package.module:callable`` find code in the working directory, as ``python -m`` does.
 
     Last, so that a file there can't stand in for an installed package.

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, TextIO
 
+from bioconvert.core.progress import listening
 from bioconvert.report.text import printable
 
 if TYPE_CHECKING:
@@ -35,12 +36,22 @@ def step(text: str) -> Iterator[None]:
     """Say what is being done: a spinner on a terminal, a line anywhere else."""
     if not sys.stderr.isatty():
         note(f"{text} …")
-        yield
+        with listening(_note_progress):
+            yield
         return
     from rich.text import Text
 
-    with _console(sys.stderr).status(Text(f"{printable(text)} …")):
-        yield
+    with _console(sys.stderr).status(Text(f"{printable(text)} …")) as spinner:
+
+        def update(work: str, done: int, total: int) -> None:
+            spinner.update(Text(f"{work}: {done} of {total} …"))
+
+        with listening(update):
+            yield
+
+
+def _note_progress(work: str, done: int, total: int) -> None:
+    note(f"{work}: {done} of {total}")
 
 
 @contextlib.contextmanager

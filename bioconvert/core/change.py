@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import torch
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 Old = Mapping[str, "torch.Tensor"]
 Make = Callable[[Old, "Stream"], "torch.Tensor"]
 NormBecomes = Literal["keep", "fold", "drop"]
+SampleData = Literal["none", "example", "calibration"]
+"""None at all; inputs that show what the model takes; or a set of samples given to fit layers to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,20 @@ class Fit(Protocol):
         ...
 
 
+@runtime_checkable
+class SequentialFit(Fit, Protocol):
+    """A fit that corrects what the layers before it got wrong.
+
+    Layers with such a fit are fitted one after the other, in the order of execution: :meth:`observe` is given
+    the inputs that the layer gets in the network converted so far, and as outputs what :meth:`target` kept of
+    the original's at the same call. The layer itself is still the original.
+    """
+
+    def target(self, layer: nn.Module, outputs: torch.Tensor) -> torch.Tensor:
+        """Give what is to be kept of the original's outputs at one call."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """What becomes of one module.
@@ -71,6 +87,9 @@ class Change:
         overwrites: new values for tensors that exist; the old values are kept aside and come back on revert.
         fit: makes the object that finds better values for ``adds`` and ``overwrites`` from sample data, if it
             can be done; ``None`` where the recipes say all.
+        freezes: names of the module's own parameters that are trained no more, until it is undone.
+        handed_on: names of two fitted values, a scale and an offset of the outputs by unit, that go into the
+            linear layer behind the module and not into the module itself.
         summary: in words, how the module is changed, for the plan.
         warnings: what the user should know before going on.
     """
@@ -80,6 +99,8 @@ class Change:
     adds: Mapping[str, TensorRecipe] = field(default_factory=dict)
     overwrites: Mapping[str, TensorRecipe] = field(default_factory=dict)
     fit: Callable[[], Fit] | None = None
+    freezes: tuple[str, ...] = ()
+    handed_on: tuple[str, str] | None = None
     summary: str = ""
     warnings: tuple[str, ...] = ()
 
@@ -108,8 +129,9 @@ class Site:
         activation_dropped: whether that activation goes when the module is replaced.
         norm: the normalisation module between the module and that activation, if there is one.
         norm_becomes: whether that normalisation stays, goes into the weights, or goes.
-        has_data: whether sample data will pass through the module, so that ``fit`` can be used.
+        data: the sample data that will pass through the module, so that ``fit`` can be used.
         parameter: name of the module's parameter that the rule selected; empty where it selected the module.
+        seed: decides, with the path, the random numbers of a ``fit``.
     """
 
     path: str
@@ -117,5 +139,11 @@ class Site:
     activation_dropped: bool = False
     norm: nn.Module | None = None
     norm_becomes: NormBecomes = "keep"
-    has_data: bool = False
+    data: SampleData = "none"
     parameter: str = ""
+    seed: int = 0
+
+    @property
+    def has_data(self) -> bool:
+        """Whether there is any sample data."""
+        return self.data != "none"

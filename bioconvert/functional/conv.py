@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from bioconvert.functional.geometry import Geometry, Padding, Size, convolution
+from bioconvert.functional.geometry import Padding, Size, convolution
+from bioconvert.functional.linear_map import LinearMap
 from bioconvert.functional.precision import narrowed, output_dtype, score_dtype, without_autocast
 from bioconvert.functional.product import product
 from bioconvert.functional.units import BiasMode, Units, make_units
@@ -14,7 +15,7 @@ from bioconvert.functional.yat_formula import Coefficient
 def yat_conv1d(
     x: torch.Tensor,
     weight: torch.Tensor,
-    bias: torch.Tensor | None = None,
+    bias: Coefficient | None = None,
     stride: Size = 1,
     padding: Padding = 0,
     dilation: Size = 1,
@@ -59,13 +60,13 @@ def yat_conv1d(
     """
     units = make_units(bias, alpha, epsilon, offset, bias_mode)
     geometry = convolution(weight.shape[2:], stride, padding, dilation, groups)
-    return _convolved(x, weight, geometry, units, floor, spherical, score)
+    return convolved(x, weight, geometry, units, floor, spherical, score)
 
 
 def yat_conv2d(
     x: torch.Tensor,
     weight: torch.Tensor,
-    bias: torch.Tensor | None = None,
+    bias: Coefficient | None = None,
     stride: Size = 1,
     padding: Padding = 0,
     dilation: Size = 1,
@@ -110,13 +111,13 @@ def yat_conv2d(
     """
     units = make_units(bias, alpha, epsilon, offset, bias_mode)
     geometry = convolution(weight.shape[2:], stride, padding, dilation, groups)
-    return _convolved(x, weight, geometry, units, floor, spherical, score)
+    return convolved(x, weight, geometry, units, floor, spherical, score)
 
 
 def yat_conv3d(
     x: torch.Tensor,
     weight: torch.Tensor,
-    bias: torch.Tensor | None = None,
+    bias: Coefficient | None = None,
     stride: Size = 1,
     padding: Padding = 0,
     dilation: Size = 1,
@@ -161,18 +162,19 @@ def yat_conv3d(
     """
     units = make_units(bias, alpha, epsilon, offset, bias_mode)
     geometry = convolution(weight.shape[2:], stride, padding, dilation, groups)
-    return _convolved(x, weight, geometry, units, floor, spherical, score)
+    return convolved(x, weight, geometry, units, floor, spherical, score)
 
 
-def _convolved(
+def convolved(
     x: torch.Tensor,
     weight: torch.Tensor,
-    geometry: Geometry,
+    geometry: LinearMap,
     units: Units,
     floor: float,
     spherical: bool,
     score: torch.Tensor | None,
 ) -> torch.Tensor:
+    """Put the Yat product upon a convolution of a batch, or of one input without it; arguments as above."""
     dtype, batched = score_dtype(x), x.dim() == weight.dim()
     with without_autocast(x):
         units = units.map(lambda unit: unit.to(dtype))

@@ -13,7 +13,7 @@ def yat(
     score: torch.Tensor,
     input_norm: torch.Tensor,
     weight_norm: torch.Tensor,
-    bias: torch.Tensor | None = None,
+    bias: Coefficient | None = None,
     *,
     alpha: Coefficient | None = None,
     epsilon: Coefficient = 1e-5,

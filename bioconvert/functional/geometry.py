@@ -8,7 +8,8 @@ from typing import NamedTuple
 import torch
 from torch.nn import functional as F
 
-from bioconvert.functional.window_sum import Window, Windows, paddings
+from bioconvert.functional.linear_map import SquaredSum
+from bioconvert.functional.window_sum import Window, Windows, paddings, window_spread, window_sum
 
 Size = int | Sequence[int]
 Padding = Size | str
@@ -62,6 +63,26 @@ class Geometry(NamedTuple):
             by_x = F.pad(by_x, [-pad for pad in paddings(self.windows)])
         return by_x, by_weight
 
+    def input_norm(self, squares: torch.Tensor) -> torch.Tensor:
+        """Sum the points' squared norms over each patch."""
+        return window_sum(squares, self.windows)
+
+    def pull_back_input_norm(self, grad: torch.Tensor, lengths: torch.Size) -> torch.Tensor:
+        """Give the gradient of the points' squared norms, ``lengths`` of them in space."""
+        return window_spread(grad, self.windows, lengths)
+
+    def weight_norm(self, weight: torch.Tensor, lengths: torch.Size, squared_sum: SquaredSum) -> torch.Tensor:
+        """Give the squared norm of each unit's weight, the same for inputs of any ``lengths``."""
+        del lengths
+        return squared_sum(weight.flatten(1), 1).view(1, -1, *[1] * len(self.windows))
+
+    def add_weight_norm_gradient(
+        self, by_weight: torch.Tensor, grad: torch.Tensor, weight: torch.Tensor, lengths: torch.Size
+    ) -> None:
+        """Add to the weight's gradient what comes to it through its squared norm."""
+        del lengths
+        by_weight.addcmul_(weight, grad.view(-1, *[1] * (weight.dim() - 1)), value=2)
+
     def _padded(self, x: torch.Tensor) -> torch.Tensor:
         return F.pad(x, paddings(self.windows)) if self._uneven else x
 
@@ -81,7 +102,7 @@ def convolution(
     Raises:
         ValueError: ``padding`` is a string other than ``"same"`` and ``"valid"``.
     """
-    steps, gaps = _each(stride, len(kernel)), _each(dilation, len(kernel))
+    steps, gaps = for_each(stride, len(kernel)), for_each(dilation, len(kernel))
     pads = _paddings(kernel, padding, gaps)
     sizes = zip(kernel, steps, pads, gaps, strict=True)
     return Geometry(tuple(Window(size, step, *pad, gap) for size, step, pad, gap in sizes), groups)
@@ -95,10 +116,11 @@ def _paddings(kernel: Sequence[int], padding: Padding, dilation: Sequence[int]) 
         return [(total // 2, total - total // 2) for total in totals]
     if isinstance(padding, str):
         raise ValueError(f"padding must be a number, a tuple, 'same' or 'valid', got {padding!r}")
-    return [(size, size) for size in _each(padding, len(kernel))]
+    return [(size, size) for size in for_each(padding, len(kernel))]
 
 
-def _each(size: Size, dims: int) -> Sequence[int]:
+def for_each(size: Size, dims: int) -> Sequence[int]:
+    """Give a size for each dimension of space, where one number stands for all."""
     if isinstance(size, int):
         return (size,) * dims
     return tuple(size) * dims if len(size) == 1 else size

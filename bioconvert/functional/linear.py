@@ -14,7 +14,7 @@ from bioconvert.functional.yat_formula import Coefficient
 def yat_linear(
     x: torch.Tensor,
     weight: torch.Tensor,
-    bias: torch.Tensor | None = None,
+    bias: Coefficient | None = None,
     *,
     alpha: Coefficient | None = None,
     epsilon: Coefficient = 1e-5,

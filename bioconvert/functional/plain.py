@@ -7,10 +7,9 @@ from typing import NamedTuple
 import torch
 
 from bioconvert.functional.cosine import on_sphere
-from bioconvert.functional.geometry import Geometry
 from bioconvert.functional.layout import Layout
+from bioconvert.functional.linear_map import LinearMap
 from bioconvert.functional.units import Units
-from bioconvert.functional.window_sum import window_sum
 from bioconvert.functional.yat_formula import Terms, value
 
 
@@ -23,7 +22,7 @@ class Product(NamedTuple):
 
 
 def plain_product(
-    geometry: Geometry,
+    geometry: LinearMap,
     floor: float,
     x: torch.Tensor,
     weight: torch.Tensor,
@@ -45,10 +44,14 @@ def plain_product(
     """
     layout = Layout(geometry.groups, x.dim() - 2, last=False)
     score = layout.arrange(geometry.score(x, weight) if score is None else score)
-    squares = layout.arrange(x).square().sum(layout.channels, keepdim=True)
-    input_norm = layout.arrange(window_sum(layout.restore(squares), geometry.windows))
-    weight_norm = layout.spread(weight.flatten(1).square().sum(1))
+    squares = layout.restore(_squared_sum(layout.arrange(x), layout.channels))
+    input_norm = layout.arrange(geometry.input_norm(squares))
+    weight_norm = layout.arrange(geometry.weight_norm(weight, x.shape[2:], _squared_sum))
     if spherical:
         score, input_norm, weight_norm = on_sphere(score, input_norm, weight_norm)
     terms = Terms(input_norm, weight_norm, *units.map(layout.spread))
     return Product(layout.restore(value(score, terms, floor)), score, terms)
+
+
+def _squared_sum(x: torch.Tensor, dim: int) -> torch.Tensor:
+    return x.square().sum(dim, keepdim=True)

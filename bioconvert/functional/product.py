@@ -6,14 +6,14 @@ import torch
 
 from bioconvert.functional.eager import has_values, wants_plain_operations
 from bioconvert.functional.fused import FusedProduct
-from bioconvert.functional.geometry import Geometry
+from bioconvert.functional.linear_map import LinearMap
 from bioconvert.functional.near import near_inputs, no_inputs
 from bioconvert.functional.plain import plain_product
 from bioconvert.functional.units import Units
 
 
 def product(
-    geometry: Geometry,
+    geometry: LinearMap,
     floor: float,
     x: torch.Tensor,
     weight: torch.Tensor,
@@ -41,7 +41,8 @@ def product(
     if spherical:
         y, near = _plain_on_sphere(geometry, floor, x, weight, units)
     else:
-        y, near = FusedProduct.apply(geometry, floor, x, weight, *units)  # type: ignore[no-untyped-call]
+        graph = torch.is_grad_enabled() and any(operand.requires_grad for operand in operands)
+        y, near = FusedProduct.apply(geometry, floor, graph, x, weight, *units)  # type: ignore[no-untyped-call]
     if near.numel() == 0:
         return y
     wide = units.map(torch.Tensor.double)
@@ -50,7 +51,7 @@ def product(
 
 
 def _plain_on_sphere(
-    geometry: Geometry, floor: float, x: torch.Tensor, weight: torch.Tensor, units: Units
+    geometry: LinearMap, floor: float, x: torch.Tensor, weight: torch.Tensor, units: Units
 ) -> tuple[torch.Tensor, torch.Tensor]:
     y, score, terms = plain_product(geometry, floor, x, weight, units, spherical=True)
     if score.dtype != torch.float32 or not has_values(score):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from math import inf
-
 import torch
 
 from bioconvert.functional.blocks import BLOCK, Place, at, places, rooms, shaped
@@ -18,12 +16,12 @@ class Total:
 
     def __init__(self, like: torch.Tensor):
         self._like = like
+        self._dims = [dim for dim, size in enumerate(like.shape) if size == 1]
         self._sum: torch.Tensor | None = None
 
     def add(self, block: torch.Tensor, place: Place) -> None:
         """Add a block."""
-        dims = _unit_dims(self._like)
-        self._put(block.sum(dims, keepdim=True) if dims else block.clone(), place)
+        self._put(block.sum(self._dims, keepdim=True) if self._dims else block.clone(), place)
 
     def add_product(self, one: torch.Tensor, other: torch.Tensor, place: Place) -> None:
         """Add the product of two contiguous blocks; a single number needs no room for the product itself."""
@@ -37,26 +35,17 @@ class Total:
         return self._like.new_zeros(self._like.shape) if self._sum is None else self._sum
 
     def _put(self, part: torch.Tensor, place: Place) -> None:
-        if place:
-            self._sum = self.value()
-            at(self._sum, place).add_(part)
-        else:
+        if not place:
             self._sum = part
+            return
+        self._sum = self.value()
+        at(self._sum, place).add_(part)
 
 
-def least_in(
-    block: torch.Tensor, place: Place, least: torch.Tensor | None, like: torch.Tensor
-) -> torch.Tensor:
-    """Lower ``least``, of the shape of ``like``, to the minimum of a block in the dimensions of size 1."""
-    dims = _unit_dims(like)
-    found = block.amin(dims, keepdim=True) if dims else block.clone()
-    if not place:
-        return found
-    if least is None:
-        least = like.new_full(like.shape, inf)
-    part = at(least, place)
-    torch.minimum(part, found, out=part)
-    return least
+def least_in(block: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Give the minimum of a block in the dimensions in which ``like`` has size 1."""
+    dims = [dim for dim, size in enumerate(like.shape) if size != block.shape[dim]]
+    return block.amin(dims, keepdim=True) if dims else block
 
 
 def squared_sum(x: torch.Tensor, dim: int) -> torch.Tensor:
@@ -69,7 +58,3 @@ def squared_sum(x: torch.Tensor, dim: int) -> torch.Tensor:
         part = at(x, place)
         total.add(torch.square(part, out=shaped(room, part)), place)
     return total.value()
-
-
-def _unit_dims(tensor: torch.Tensor) -> list[int]:
-    return [dim for dim, size in enumerate(tensor.shape) if size == 1]

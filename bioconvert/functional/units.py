@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
+from torch.nn import functional as F
 
 from bioconvert.functional.yat_formula import Coefficient
 
@@ -15,10 +16,10 @@ BiasMode = Literal["pre", "post"]
 class Units(NamedTuple):
     """Bias inside the square, factor, epsilon and offset: numbers, or tensors of shape [1] or [units]."""
 
-    bias: torch.Tensor | None
+    bias: Coefficient | None
     alpha: Coefficient | None
     epsilon: Coefficient
-    offset: torch.Tensor | None
+    offset: Coefficient | None
 
     def map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Units:
         """Apply a function to those that are tensors."""
@@ -26,10 +27,10 @@ class Units(NamedTuple):
 
 
 def make_units(
-    bias: torch.Tensor | None,
+    bias: Coefficient | None,
     alpha: Coefficient | None,
     epsilon: Coefficient,
-    offset: torch.Tensor | None,
+    offset: Coefficient | None,
     bias_mode: BiasMode,
 ) -> Units:
     r"""Write a bias behind the quotient as an offset: :math:`\alpha (q + b) + o = \alpha q + (\alpha b + o)`.
@@ -43,3 +44,21 @@ def make_units(
         return Units(bias, alpha, epsilon, offset)
     shift = bias if alpha is None else alpha * bias
     return Units(None, alpha, epsilon, shift if offset is None else shift + offset)
+
+
+def effective_bias(
+    bias: torch.Tensor | None, *, softplus: bool, scalar: bool, constant: float | None
+) -> Coefficient | None:
+    r"""Give the bias that the units use in place of the one that is there.
+
+    Args:
+        bias: the bias :math:`b` that is there.
+        softplus: whether :math:`\ln(1 + e^b)` is used.
+        scalar: whether the mean of :math:`b` is used by all units.
+        constant: a number to use instead.
+    """
+    if constant is not None:
+        return constant
+    if bias is not None and scalar:
+        bias = bias.mean(0, keepdim=True)
+    return F.softplus(bias) if bias is not None and softplus else bias

@@ -15,7 +15,7 @@ class Window(NamedTuple):
         size: number of taps.
         stride: step from one window to the next.
         before: zeros put in front.
-        after: zeros put behind.
+        after: zeros put behind; below 0, elements taken away.
         dilation: step from one tap to the next.
     """
 
@@ -54,21 +54,41 @@ def window_sum(x: torch.Tensor, windows: Windows) -> torch.Tensor:
     return x
 
 
-def window_spread(y: torch.Tensor, windows: Windows, lengths: torch.Size) -> torch.Tensor:
+def window_spread(y: torch.Tensor, windows: Windows, lengths: torch.Size | None = None) -> torch.Tensor:
     """Add each window's value to all elements of the window: the transpose of :func:`window_sum`.
 
     Args:
         y: one value for each window.
         windows: as in :func:`window_sum`.
-        lengths: the sizes :math:`L_1, \\dots, L_n` of what the windows were over.
+        lengths: the sizes :math:`L_1, \\dots, L_n` of what the windows were over; ``None`` where the last
+            window ends with the last element.
     """
+    if lengths is not None and all(window.stride == 1 for window in windows):
+        return window_sum(y, tuple(map(_mirrored, windows, y.shape[-len(windows) :], lengths)))
     for dim, window in enumerate(windows, start=y.dim() - len(windows)):
-        length = lengths[dim - y.dim()]
-        spread = y.new_zeros((*y.shape[:dim], window.before + length + window.after, *y.shape[dim + 1 :]))
+        count = y.shape[dim]
+        if lengths is None:
+            room = window.stride * (count - 1) + window.dilation * (window.size - 1) + 1
+        else:
+            room = window.before + lengths[dim - y.dim()] + window.after
+        spread = y.new_zeros((*y.shape[:dim], room, *y.shape[dim + 1 :]))
         for tap in range(window.size):
-            _tap(spread, dim, window, tap, y.shape[dim]).add_(y)
-        y = spread.narrow(dim, window.before, length)
+            _tap(spread, dim, window, tap, count).add_(y)
+        y = _without_padding(spread, dim, window)
     return y
+
+
+def _mirrored(window: Window, count: int, length: int) -> Window:
+    """Give the window by whose sums ``count`` values of a window with stride 1 are spread over ``length``."""
+    reach = window.dilation * (window.size - 1)
+    before = reach - window.before
+    return window._replace(before=before, after=length + reach - count - before)
+
+
+def _without_padding(x: torch.Tensor, dim: int, window: Window) -> torch.Tensor:
+    if window.after >= 0:
+        return x.narrow(dim, window.before, x.shape[dim] - window.before - window.after)
+    return F.pad(x, [0, 0] * (x.dim() - dim - 1) + [-window.before, -window.after])
 
 
 def paddings(windows: Windows) -> list[int]:

@@ -23,10 +23,10 @@ class Terms(NamedTuple):
 
     input_norm: torch.Tensor
     weight_norm: torch.Tensor
-    bias: torch.Tensor | None
+    bias: Coefficient | None
     alpha: Coefficient | None
     epsilon: Coefficient
-    offset: torch.Tensor | None
+    offset: Coefficient | None
 
 
 def value(score: torch.Tensor, terms: Terms, floor: float) -> torch.Tensor:

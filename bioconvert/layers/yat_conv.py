@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import fx, nn
 from torch.nn import functional as F
+from typing_extensions import Unpack
 
 from bioconvert.core.registry import layer
 from bioconvert.functional import yat_conv1d, yat_conv2d, yat_conv3d
-from bioconvert.functional.units import BiasMode
 from bioconvert.layers.yat_core import YatLayer
-from bioconvert.layers.yat_options import Alpha, set_up
+from bioconvert.layers.yat_options import YatOptions, set_up
 
 # Leaves in a user's own symbolic_trace: what is inside looks at sizes, which a trace doesn't know.
 fx.wrap("yat_conv1d")
@@ -23,8 +22,6 @@ fx.wrap("yat_conv3d")
 
 class YatConv(YatLayer):
     """What the Yat convolutions share, whatever their number of dimensions."""
-
-    _function: Callable[..., torch.Tensor]
 
     def __init__(
         self,
@@ -39,16 +36,7 @@ class YatConv(YatLayer):
         padding_mode: str = "zeros",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
-        *,
-        bias_mode: BiasMode = "pre",
-        alpha: Alpha = "learnable",
-        per_unit: bool = False,
-        offset: bool = False,
-        epsilon: float = 1e-5,
-        learnable_epsilon: bool = False,
-        spherical: bool = False,
-        weight_normalized: bool = False,
-        drop_connect: float = 0.0,
+        **options: Unpack[YatOptions],
     ):
         if in_channels < 1 or out_channels < 1:
             raise ValueError(f"numbers of channels must be positive, got {in_channels} → {out_channels}")
@@ -60,43 +48,12 @@ class YatConv(YatLayer):
             padding=padding,
             dilation=dilation,
             groups=groups,
-            bias=bias,
+            bias=bias and options.get("constant_bias") is None,
             padding_mode=padding_mode,
             device=device,
             dtype=dtype,
         )
-        set_up(
-            self,
-            out_channels,
-            bias_mode=bias_mode,
-            alpha=alpha,
-            per_unit=per_unit,
-            offset=offset,
-            epsilon=epsilon,
-            learnable_epsilon=learnable_epsilon,
-            spherical=spherical,
-            weight_normalized=weight_normalized,
-            drop_connect=drop_connect,
-        )
-
-    def forward_beside(
-        self, output: torch.Tensor, bias: torch.Tensor | None, input: torch.Tensor
-    ) -> torch.Tensor:
-        """Give the output for ``input`` from what the linear map on the same weight gave for it.
-
-        Args:
-            output: the linear map's output.
-            bias: the bias that is in it.
-            input: the input.
-
-        Returns:
-            ``NotImplemented`` where the products that are in ``output`` are of no use.
-        """
-        own: Any = self
-        score = self._score_in(output, bias, output.dim() - len(own.kernel_size) - 1)
-        if score is None:
-            return NotImplemented  # type: ignore[no-any-return]
-        return type(self)._function(**self._arguments(input), score=score)
+        set_up(self, out_channels, **options)
 
     def _arguments(self, input: torch.Tensor) -> dict[str, Any]:
         """Give the arguments of the functional counterpart, the input padded where zeros won't do."""
@@ -108,13 +65,21 @@ class YatConv(YatLayer):
         return {
             "x": input,
             "weight": self._effective_weight(),
-            "bias": own.bias,
             "stride": own.stride,
             "padding": padding,
             "dilation": own.dilation,
             "groups": own.groups,
-            **self._unit_arguments(own.out_channels),
+            **self._unit_arguments(),
         }
+
+    @property
+    def _units(self) -> int:
+        units: int = self.out_channels  # type: ignore[assignment]
+        return units
+
+    @property
+    def _unit_axis(self) -> int:
+        return -1 - len(self.kernel_size)  # type: ignore[arg-type]
 
 
 @layer
@@ -143,11 +108,12 @@ class YatConv1d(YatConv, nn.Conv1d):
         torch.Size([2, 6, 9])
     """
 
-    _function = staticmethod(yat_conv1d)
-
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Score the patches of ``input`` against each kernel."""
-        return yat_conv1d(**self._arguments(input))
+        return self._product(input)
+
+    def _product(self, input: torch.Tensor, *, score: torch.Tensor | None = None) -> torch.Tensor:
+        return yat_conv1d(**self._arguments(input), score=score)
 
 
 @layer
@@ -176,11 +142,12 @@ class YatConv2d(YatConv, nn.Conv2d):
         torch.Size([2, 6, 8, 8])
     """
 
-    _function = staticmethod(yat_conv2d)
-
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Score the patches of ``input`` against each kernel."""
-        return yat_conv2d(**self._arguments(input))
+        return self._product(input)
+
+    def _product(self, input: torch.Tensor, *, score: torch.Tensor | None = None) -> torch.Tensor:
+        return yat_conv2d(**self._arguments(input), score=score)
 
 
 @layer
@@ -209,8 +176,9 @@ class YatConv3d(YatConv, nn.Conv3d):
         torch.Size([1, 6, 3, 3, 3])
     """
 
-    _function = staticmethod(yat_conv3d)
-
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Score the patches of ``input`` against each kernel."""
-        return yat_conv3d(**self._arguments(input))
+        return self._product(input)
+
+    def _product(self, input: torch.Tensor, *, score: torch.Tensor | None = None) -> torch.Tensor:
+        return yat_conv3d(**self._arguments(input), score=score)

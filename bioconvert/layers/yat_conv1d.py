@@ -26,27 +26,19 @@ class YatConv1D(YatLayer, Conv1D):
 
     nf: int
 
-    def _weight_rows(self) -> torch.Tensor:
-        return super()._weight_rows().t()
+    _unit_dim = 1
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Score ``x`` against each column of the weight."""
-        return yat_linear(x, self._effective_weight(), self.bias, **self._unit_arguments(self.nf))
+        return self._product(x)
 
-    def forward_beside(
-        self, output: torch.Tensor, bias: torch.Tensor | None, x: torch.Tensor
-    ) -> torch.Tensor:
-        """Give the output for ``x`` from what the linear map on the same weight gave for it.
+    def _product(self, x: torch.Tensor, *, score: torch.Tensor | None = None) -> torch.Tensor:
+        return yat_linear(x, self._effective_weight().t(), score=score, **self._unit_arguments())
 
-        Args:
-            output: the linear map's output.
-            bias: the bias that is in it.
-            x: the input.
+    @property
+    def _units(self) -> int:
+        return self.nf
 
-        Returns:
-            ``NotImplemented`` where the products that are in ``output`` are of no use.
-        """
-        score = self._score_in(output, bias, output.dim() - 1)
-        if score is None:
-            return NotImplemented  # type: ignore[no-any-return]
-        return yat_linear(x, self._weight_rows(), self.bias, **self._unit_arguments(self.nf), score=score)
+    @property
+    def _unit_axis(self) -> int:
+        return -1

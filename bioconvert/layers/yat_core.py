@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from bioconvert.functional.units import effective_bias
 from bioconvert.functional.yat_formula import Coefficient
 from bioconvert.layers.yat_options import yat_attributes
 
-_DEFAULTS = yat_attributes()
+_DEFAULTS = {**yat_attributes(), "constant_bias": None, "bank_size": None, "taps": "contributing"}
+_LEAST_LENGTH = 1e-12
+"""Length below which a kernel counts as zero when it is normalised."""
 
 
 class YatLayer(nn.Module):
@@ -20,7 +25,7 @@ class YatLayer(nn.Module):
 
     A mixin, to stand before the torch class that holds weight and bias. It needs nothing but attributes and
     parameters (see :mod:`bioconvert.layers.yat_options`), so that an existing layer becomes a Yat layer by a
-    change of its class.
+    change of its class. An option with a value here may be missing on the instance.
     """
 
     bias_mode: Any
@@ -31,39 +36,90 @@ class YatLayer(nn.Module):
     weight_normalized: bool
     drop_connect: float
     floor: float
+    softplus_bias: bool = False
+    scalar_bias: bool = False
+    constant_bias: float | None = None
+    freeze_kernel: bool = False
+    bank_size: int | None = None
 
-    def _weight_rows(self) -> torch.Tensor:
-        """Give the weight with the output units first."""
-        weight: torch.Tensor = self.weight  # type: ignore[assignment]
-        return weight
+    _product: Callable[..., torch.Tensor]
+    """What ``forward`` does; with ``score``, from products of inputs and weights that are known already."""
 
-    def _effective_weight(self) -> torch.Tensor:
-        """Give the weight after normalisation and DropConnect, the output units first."""
-        weight = self._weight_rows()
-        if self.weight_normalized:
-            weight = F.normalize(weight.flatten(1), dim=1).view_as(weight)
-        return F.dropout(weight, self.drop_connect) if self.training and self.drop_connect else weight
+    _unit_dim = 0
+    """The dimension of the weight that holds the output units (of a group)."""
 
-    def _score_in(self, output: torch.Tensor, bias: torch.Tensor | None, axis: int) -> torch.Tensor | None:
-        """Find the products of inputs and weights in what the linear map gave, if they can be used.
+    @property
+    @abstractmethod
+    def _units(self) -> int:
+        """The number of output units."""
+
+    @property
+    @abstractmethod
+    def _unit_axis(self) -> int:
+        """The dimension of the output that holds the units, counted from the last, which is -1."""
+
+    def forward_beside(
+        self, output: torch.Tensor, bias: torch.Tensor | None, *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
+        """Give the output for an input from what the linear map on the same weight gave for it.
 
         Args:
             output: the linear map's output.
             bias: the bias that is in it.
-            axis: the dimension of the output's units.
+            *args: the input, as ``forward`` takes it.
+            **kwargs: likewise.
+
+        Returns:
+            ``NotImplemented`` where the products that are in ``output`` are of no use.
         """
         weight: torch.Tensor = self.weight  # type: ignore[assignment]
-        altered = self.spherical or self.weight_normalized or (self.training and self.drop_connect > 0)
-        if altered or output.dtype != weight.dtype or weight.dtype not in (torch.float32, torch.float64):
-            return None
-        if bias is None:
-            return output
-        return output - bias.view([-1 if i == axis else 1 for i in range(output.dim())])
+        exact = output.dtype == weight.dtype and weight.dtype in (torch.float32, torch.float64)
+        if not exact or self._alters_weight():
+            return NotImplemented  # type: ignore[no-any-return]
+        score = output if bias is None else output - bias.view(-1, *[1] * (-1 - self._unit_axis))
+        return self._product(*args, **kwargs, score=score)
 
-    def _unit_arguments(self, units: int) -> dict[str, Any]:
-        """Give the keyword arguments of the functional counterpart."""
+    def _alters_weight(self) -> bool:
+        """Say whether the products are not those of the input and the weight as it is."""
+        altered = self.spherical or self.weight_normalized or (self.training and self.drop_connect > 0)
+        return altered or self._buffers.get("mask") is not None or self.bank_size is not None
+
+    def _kernel(self) -> torch.Tensor:
+        """Give the weight, or as much of a bank of kernels as the layer uses."""
+        weight: torch.Tensor = self.weight  # type: ignore[assignment]
+        if self.bank_size is None:
+            return weight
+        groups = getattr(self, "groups", 1) if self._unit_dim else 1
+        return weight.narrow(self._unit_dim, 0, self._units // groups)
+
+    def _effective_weight(self) -> torch.Tensor:
+        """Give the weight after masking, normalisation and DropConnect, in this order."""
+        weight = self._kernel()
+        mask = self._buffers.get("mask")
+        if mask is not None:
+            weight = weight * mask
+        if self.weight_normalized:
+            weight = self._normalized(weight)
+        return F.dropout(weight, self.drop_connect) if self.training and self.drop_connect else weight
+
+    def _normalized(self, weight: torch.Tensor) -> torch.Tensor:
+        """Bring each unit's kernel to unit length."""
+        if self._unit_dim == 0:
+            return weight / _lengths(weight, range(1, weight.dim()))
+        groups = weight.unflatten(0, (getattr(self, "groups", 1), -1))  # type: ignore[no-untyped-call]
+        unit: torch.Tensor = groups / _lengths(groups, (1, *range(3, groups.dim())))
+        return unit.view_as(weight)
+
+    def _unit_arguments(self) -> dict[str, Any]:
+        """Give the arguments of the functional counterpart that belong to the units."""
         return {
-            "alpha": self._factor(units),
+            "bias": effective_bias(
+                getattr(self, "bias", None),
+                softplus=self.softplus_bias,
+                scalar=self.scalar_bias,
+                constant=self.constant_bias,
+            ),
+            "alpha": self._factor(),
             "epsilon": self._epsilon(),
             "offset": self._parameters.get("offset"),
             "bias_mode": self.bias_mode,
@@ -71,12 +127,12 @@ class YatLayer(nn.Module):
             "spherical": self.spherical,
         }
 
-    def _factor(self, units: int) -> Coefficient | None:
+    def _factor(self) -> Coefficient | None:
         if self.alpha_mode == "none":
             return None
         alpha: Coefficient = self.alpha  # type: ignore[assignment]
         if self.alpha_mode == "exponent":
-            base: float = math.sqrt(units) / math.log1p(units)
+            base: float = math.sqrt(self._units) / math.log1p(self._units)
             return base**alpha
         return alpha
 
@@ -88,19 +144,23 @@ class YatLayer(nn.Module):
 
     def reset_parameters(self) -> None:
         r"""Draw weight and bias anew: Xavier normal, and :math:`U(\pm 1/\sqrt{\text{fan in}})`."""
-        rows = self._weight_rows()
-        nn.init.xavier_normal_(rows)
+        weight: torch.Tensor = self.weight  # type: ignore[assignment]
+        nn.init.xavier_normal_(weight)
         bias = self._parameters.get("bias")
         if bias is not None:
-            bound = 1 / math.sqrt(max(1, rows[0].numel()))
+            bound = 1 / math.sqrt(max(1, self._kernel().numel() // self._units))
             nn.init.uniform_(bias, -bound, bound)
 
     def extra_repr(self) -> str:
         """Show the torch layer's options and, of ours, those that differ from the default."""
         own = vars(self)
-        differing = [f"{k}={own[k]}" for k, value in _DEFAULTS.items() if k in own and own[k] != value]
+        differing = [f"{k}={own[k]}" for k, value in _DEFAULTS.items() if own.get(k, value) != value]
         if self.alpha_mode == "constant":
             differing.append(f"alpha={self.alpha}")
-        if "offset" in self._parameters:
-            differing.append("offset=True")
+        differing += [f"{name}=True" for name in ("offset", "mask") if getattr(self, name, None) is not None]
         return ", ".join((super().extra_repr(), *differing))
+
+
+def _lengths(weight: torch.Tensor, dims: Iterable[int]) -> torch.Tensor:
+    lengths: torch.Tensor = torch.linalg.vector_norm(weight, dim=tuple(dims), keepdim=True)
+    return lengths.clamp_min(_LEAST_LENGTH)

@@ -32,7 +32,8 @@ class YatLinear(YatLayer, nn.Linear):
             (``"post"``).
         alpha: :math:`\alpha`: ``"learnable"``, a constant, ``"none"`` for 1, or ``"exponent"`` for
             :math:`(\sqrt K / \ln(1 + K))^a` with a learnable :math:`a`.
-        per_unit: whether each unit has an :math:`\alpha_i` of its own.
+        per_unit: whether each unit has an :math:`\alpha_i`, and a learnable :math:`\varepsilon_i`, of
+            its own.
         offset: whether there is :math:`o_i`, which starts from 0.
         epsilon: :math:`\varepsilon`, in units of :math:`\lVert x \rVert^2`; keeps the quotient finite where
             :math:`x = w_i`.
@@ -40,6 +41,13 @@ class YatLinear(YatLayer, nn.Linear):
         spherical: whether :math:`x` and :math:`w_i` are brought to unit length first.
         weight_normalized: whether :math:`w_i` is.
         drop_connect: probability that an element of the weight is left out while training.
+        softplus_bias: whether the softplus of ``bias`` is used, so that :math:`b_i > 0`.
+        scalar_bias: whether one :math:`b`, a ``bias`` of shape [1], serves all units.
+        constant_bias: a fixed number for :math:`b_i`, in place of the parameter.
+        freeze_kernel: whether the weight is left out of training.
+        mask: of the weight's shape, which it multiplies; before normalisation and DropConnect.
+        kernel_bank: a parameter of shape [≥ K, F] that becomes the layer's weight itself, so that several
+            layers can share it: the layer uses the first :math:`K` rows.
         device: where the parameters lie.
         dtype: their type; half precision is computed in fp32.
 
@@ -48,7 +56,7 @@ class YatLinear(YatLayer, nn.Linear):
         - Output: :math:`(*, K)`, non-negative for :math:`\alpha > 0` without bias behind and offset.
 
     Raises:
-        ValueError: an option is out of its bounds.
+        ValueError: an option is out of its bounds, or a tensor of another shape than it must have.
 
     Reference:
         Bouhsine, *Deep Learning 2.0: Artificial Neurons that Matter*, https://arxiv.org/abs/2411.08085
@@ -73,11 +81,18 @@ class YatLinear(YatLayer, nn.Linear):
         spherical: bool = False,
         weight_normalized: bool = False,
         drop_connect: float = 0.0,
+        softplus_bias: bool = False,
+        scalar_bias: bool = False,
+        constant_bias: float | None = None,
+        freeze_kernel: bool = False,
+        mask: torch.Tensor | None = None,
+        kernel_bank: nn.Parameter | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ):
         if in_features < 1 or out_features < 1:
             raise ValueError(f"sizes must be positive, got {in_features} → {out_features}")
+        bias = bias and constant_bias is None
         super().__init__(in_features, out_features, bias, device=device, dtype=dtype)
         set_up(
             self,
@@ -91,31 +106,28 @@ class YatLinear(YatLayer, nn.Linear):
             spherical=spherical,
             weight_normalized=weight_normalized,
             drop_connect=drop_connect,
+            softplus_bias=softplus_bias,
+            scalar_bias=scalar_bias,
+            constant_bias=constant_bias,
+            freeze_kernel=freeze_kernel,
+            mask=mask,
+            kernel_bank=kernel_bank,
         )
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Score ``input`` against each weight row."""
-        arguments = self._unit_arguments(self.out_features)
-        return yat_linear(input, self._effective_weight(), self.bias, **arguments)
+        return self._product(input)
 
-    def forward_beside(
-        self, output: torch.Tensor, bias: torch.Tensor | None, input: torch.Tensor
-    ) -> torch.Tensor:
-        """Give the output for ``input`` from what the linear map on the same weight gave for it.
+    def _product(self, input: torch.Tensor, *, score: torch.Tensor | None = None) -> torch.Tensor:
+        return yat_linear(input, self._effective_weight(), score=score, **self._unit_arguments())
 
-        Args:
-            output: the linear map's output.
-            bias: the bias that is in it.
-            input: the input.
+    @property
+    def _units(self) -> int:
+        return self.out_features
 
-        Returns:
-            ``NotImplemented`` where the products that are in ``output`` are of no use.
-        """
-        score = self._score_in(output, bias, output.dim() - 1)
-        if score is None:
-            return NotImplemented  # type: ignore[no-any-return]
-        arguments = self._unit_arguments(self.out_features)
-        return yat_linear(input, self.weight, self.bias, **arguments, score=score)
+    @property
+    def _unit_axis(self) -> int:
+        return -1
 
 
 YatNMN = YatLinear

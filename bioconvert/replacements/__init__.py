@@ -6,3 +6,7 @@ Nothing here imports torch before a model is at hand, so that rule files are che
 from __future__ import annotations
 
 from bioconvert.replacements import yat as yat
+from bioconvert.replacements import yat_attention as yat_attention
+from bioconvert.replacements import yat_conv_transpose as yat_conv_transpose
+from bioconvert.replacements import yat_embedding as yat_embedding
+from bioconvert.replacements import yat_recurrent as yat_recurrent

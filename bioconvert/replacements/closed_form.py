@@ -21,7 +21,8 @@ from torch import nn
 
 from bioconvert.core.change import Site
 from bioconvert.core.errors import Refused
-from bioconvert.replacements.normalisation import affine_of, is_transposed
+from bioconvert.replacements.linear_map import bias_of, by_unit, rows_of, squared_norms, weight_of
+from bioconvert.replacements.normalisation import affine_of
 
 EPSILON_RATIO = 100.0
 """ε over E‖x‖²; the larger, the less the distance varies and the better the quadratic fits.
@@ -103,7 +104,7 @@ class ClosedForm(InputNorm):
     def observe(self, layer: nn.Module, inputs: torch.Tensor, outputs: torch.Tensor) -> None:
         """Add the moments of one call's inputs and outputs."""
         super().observe(layer, inputs, outputs)
-        units = _by_unit(layer, outputs)
+        units = by_unit(layer, outputs)
         self.moments.count += units.shape[0]
         self.moments.outputs = self.moments.outputs + units.sum(0, dtype=torch.float64)
         self.moments.squares = self.moments.squares + units.double().square().sum(0)
@@ -118,8 +119,7 @@ class ClosedForm(InputNorm):
         slope, shift = affine_of(self.site.norm, mean)
         a0, a1, a2 = hermite(self._function(), slope * mean + shift, slope * deviation)
         usable = slope.abs() > 1e-6 * slope.abs().max()
-        bias = layer.bias.double() if isinstance(layer.bias, torch.Tensor) else torch.zeros_like(mean)
-        rows = _rows(layer)
+        bias, rows = bias_of(layer, mean), rows_of(layer)
         if self.site.norm_becomes == "keep":
             # Behind the layer stands a normalisation that stays: what it will do is undone beforehand.
             a0, a1, a2 = ((a0 - shift) / slope, a1 / slope, a2 / slope)
@@ -195,34 +195,3 @@ def hermite(
     a2 = (density * (u.square() - 1) * values).sum(0) / 2
     least = (a1.abs() * _LEAST_CURVATURE).clamp_min(1e-12)
     return a0, a1, torch.where(a2.abs() < least, least.copysign(torch.where(a2 == 0, 1.0, a2)), a2)
-
-
-def squared_norms(layer: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
-    """Give ‖x‖² of each input row of a linear layer, or of each patch of a convolution, mean over groups."""
-    squares = inputs.detach().float().square()
-    if not isinstance(layer, nn.modules.conv._ConvNd):
-        return squares.sum(-1)
-    window = torch.ones(layer.groups, *layer.weight.shape[1:], dtype=squares.dtype, device=squares.device)
-    convolve = layer._conv_forward
-    return convolve(squares, window, None).mean(-layer.weight.dim() + 1)
-
-
-def weight_of(layer: nn.Module) -> torch.Tensor:
-    """Give a layer's weight, detached."""
-    weight = layer.weight
-    assert isinstance(weight, torch.Tensor)
-    return weight.detach()
-
-
-def _rows(layer: nn.Module) -> torch.Tensor:
-    """Give the weight as [units, features], in fp64."""
-    weight = weight_of(layer).double()
-    return weight.t() if is_transposed(layer) else weight.flatten(1)
-
-
-def _by_unit(layer: nn.Module, outputs: torch.Tensor) -> torch.Tensor:
-    """Give outputs as [samples, units]."""
-    if isinstance(layer, nn.modules.conv._ConvNd):
-        channel = outputs.dim() - layer.weight.dim() + 1
-        outputs = outputs.movedim(channel, -1)
-    return outputs.detach().float().reshape(-1, outputs.shape[-1])

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import math
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
 from bioconvert import layers
-from bioconvert.core.change import Change, Fit, Site, TensorRecipe
-from bioconvert.core.errors import Refused
+from bioconvert.core.change import Change, Site, TensorRecipe
+from bioconvert.core.errors import OptionError, Refused
 from bioconvert.core.registry import replacement
+from bioconvert.replacements.yat_init import (
+    DEFAULT_EPSILON,
+    KEPT,
+    RELATIVE_FLOOR,
+    SUMMARIES,
+    Init,
+    Start,
+    Way,
+    chosen_way,
+    fit_for,
+    warnings_for,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -20,18 +33,9 @@ if TYPE_CHECKING:
 
 Alpha = Literal["learnable", "exponent", "none"] | float
 Epsilon = Literal["auto"] | Annotated[float, Field(gt=0)]
-Init = Literal["auto", "keep", "closed_form"]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
-
-RELATIVE_FLOOR = 1e-5
-"""Floor of the denominator over ‖x‖² + ‖w‖²: the rounding of fp32 in their difference."""
-DEFAULT_EPSILON = 1e-5
-"""ε where ``epsilon: auto`` has no data to be relative to: the reference's."""
-_IDEMPOTENT = ("ReLU", "ReLU6", "Hardtanh")
-_KEPT_AS_IS = (
-    "weight and bias are kept as they are and the layer computes something else: with example_inputs, a "
-    "layer before an activation is fitted to what the two gave"
-)
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Mask = Literal["none", "nonzero"]
 
 
 @replacement("YatLinear", of=("torch.nn.Linear", "transformers.pytorch_utils.Conv1D"))
@@ -51,7 +55,14 @@ def yat(
     spherical: bool = False,
     weight_normalized: bool = False,
     drop_connect: Fraction = 0.0,
+    softplus_bias: bool = False,
+    scalar_bias: bool = False,
+    constant_bias: Finite | None = None,
+    freeze_kernel: bool = False,
+    mask: Mask = "none",
     init: Init = "auto",
+    refine: Annotated[int, Field(ge=0)] = 0,
+    hand_on: bool = False,
 ) -> Change:
     r"""Turn a layer into the Yat layer of its kind, on the same weight and bias.
 
@@ -60,18 +71,31 @@ def yat(
         site: where it stands.
         bias_mode: whether the bias goes inside the square (``"pre"``) or is added behind (``"post"``).
         alpha: the scale: learnable, learnable as the reference's exponent, none, or a constant.
-        per_unit: whether the scale is one for each unit.
+        per_unit: whether the scale, and a learnable :math:`\varepsilon`, are one for each unit.
         offset: whether an offset for each unit is added to the output.
         epsilon: :math:`\varepsilon`; ``"auto"`` takes it relative to the inputs where sample data is given.
         learnable_epsilon: whether :math:`\varepsilon` is learnt, through softplus.
         spherical: whether x and w are normalised.
         weight_normalized: whether w is normalised.
         drop_connect: probability that a weight is left out while training.
-        init: ``"keep"`` leaves weight and bias as they are; ``"closed_form"`` fits α, bias, ε and an offset
-            to what the layer and its activation gave; ``"auto"`` does the latter wherever it can.
+        softplus_bias: whether the softplus of the bias is used.
+        scalar_bias: whether the mean of the bias is used by all units.
+        constant_bias: a number that is used in place of the bias, which is trained no more.
+        freeze_kernel: whether the weight is trained no more.
+        mask: ``"nonzero"`` keeps weights that are exactly zero, as pruned ones are, at zero.
+        init: what the layer starts from. ``"keep"`` leaves weight and bias as they are. ``"closed_form"``
+            fits α, bias, ε and an offset to mean and deviation of what the layer and its activation gave.
+            ``"calibrate"`` finds them, unit by unit, on samples of it, in the network that the layers before
+            have become. ``"affine"`` makes the layer as straight as it was. ``"fresh"`` draws everything
+            anew, for the inputs in the sample data or, without any, as the layer's constructor does.
+            ``"auto"`` is ``"calibrate"`` with ``calibration``, ``"closed_form"`` with ``example_inputs`` and
+            ``"keep"`` where that can't be done.
+        refine: number of gradient steps by which ``"calibrate"`` improves what it found.
+        hand_on: whether the fitted α and offset go into the linear layer behind, and this one has none.
 
     Raises:
-        Refused: ``init: closed_form`` can't be done here.
+        Refused: what ``init`` or another option asks for can't be done here.
+        OptionError: two options contradict each other.
     """
     options: dict[str, Any] = {
         "bias_mode": bias_mode,
@@ -83,18 +107,42 @@ def yat(
         "spherical": spherical,
         "weight_normalized": weight_normalized,
         "drop_connect": drop_connect,
+        "softplus_bias": softplus_bias,
+        "scalar_bias": scalar_bias,
+        "constant_bias": constant_bias,
+        "freeze_kernel": freeze_kernel,
+        "mask": mask,
     }
-    obstacle = _obstacle(site, options)
-    if init == "closed_form" and obstacle is not None:
-        raise Refused(f"`init: closed_form` is impossible: {obstacle}")
-    if init != "keep" and obstacle is None:
-        return _fitted(layer, site, options)
-    kept = _kept(type(layer), _units(layer), options)
-    if epsilon == "auto" and site.has_data and not learnable_epsilon:
-        return _with_measured_epsilon(kept, site)
-    return kept
+    return yat_change(layer, site, options, Start(init, refine, hand_on))
 
 
+def yat_change(layer: nn.Module, site: Site, options: dict[str, Any], start: Start) -> Change:
+    """Say what becomes of a layer with these options.
+
+    Raises:
+        Refused: what an option asks for can't be done here.
+        OptionError: two options contradict each other.
+    """
+    for name in ("softplus_bias", "scalar_bias"):
+        if options[name] and layer.bias is None:
+            raise Refused(f"`{name}` needs a bias, and the layer has none")
+    way = chosen_way(start, site, options)
+    if way != "keep":
+        change = _started(layer, site, options, way, start)
+    else:
+        change = _kept(type(layer), _units(layer), options)
+        if options["epsilon"] == "auto" and site.has_data and not options["learnable_epsilon"]:
+            change = _with_measured_epsilon(change, site)
+    freezes = ("weight",) * options["freeze_kernel"]
+    if options["constant_bias"] is not None and layer.bias is not None:
+        freezes = (*freezes, "bias")
+    return dataclasses.replace(change, freezes=freezes) if freezes else change
+
+
+_SCALED = {"per_unit": True, "offset": True}
+"""What a fitted layer has, whatever the rule says."""
+_UNSCALED = {"alpha": "none", "per_unit": False, "offset": False}
+"""What is left of it where the layer behind takes over scale and offset."""
 _changes: dict[tuple[Any, ...], Change] = {}
 
 
@@ -103,7 +151,7 @@ def _kept(cls: type[nn.Module], units: int, options: dict[str, Any]) -> Change:
     key = (cls, units, *options.values())
     if key not in _changes:
         attributes, adds = _layer(units, options)
-        _changes[key] = Change(into=_into(cls), attributes=attributes, adds=adds, warnings=(_KEPT_AS_IS,))
+        _changes[key] = Change(into=_into(cls), attributes=attributes, adds=adds, warnings=(KEPT,))
     return _changes[key]
 
 
@@ -113,23 +161,31 @@ def _with_measured_epsilon(kept: Change, site: Site) -> Change:
     attributes.pop("epsilon")
     epsilon = _filled((1,), DEFAULT_EPSILON, "buffer")
     adds = {**kept.adds, "epsilon": epsilon}
-    return dataclasses.replace(kept, attributes=attributes, adds=adds, fit=_fit(site, closed_form=False))
+    return dataclasses.replace(kept, attributes=attributes, adds=adds, fit=fit_for("keep", site, 0))
 
 
-def _fitted(layer: nn.Module, site: Site, options: dict[str, Any]) -> Change:
-    """Say what becomes of a layer that is fitted to what it and its activation gave."""
+def _started(layer: nn.Module, site: Site, options: dict[str, Any], way: Way, start: Start) -> Change:
+    """Say what becomes of a layer whose tensors are found anew, on sample data if there is any."""
     units = _units(layer)
-    attributes, adds = _layer(units, {**options, "per_unit": True, "offset": True})
-    adds["epsilon"] = _filled((1,), attributes.pop("epsilon"), "buffer")
-    bias = {"bias": _filled((units,), 0.0)}
-    fresh = layer.bias is None
+    if site.has_data:
+        options = {**options, **(_UNSCALED if start.hand_on else _SCALED)}
+    attributes, adds = _layer(units, options)
+    if site.has_data:
+        size = units if way in ("calibrate", "affine") else 1
+        adds["epsilon"] = _filled((size,), attributes.pop("epsilon"), "buffer")
+    overwrites = {"weight": TensorRecipe(_xavier)} if way == "fresh" else {}
+    table = adds if layer.bias is None else overwrites
+    if layer.bias is not None or site.has_data:
+        table["bias"] = TensorRecipe(partial(_uniform, units)) if way == "fresh" else _filled((units,), 0.0)
     return Change(
         into=_into(type(layer)),
         attributes=attributes,
-        adds={**adds, **bias} if fresh else adds,
-        overwrites={} if fresh else bias,
-        fit=_fit(site, closed_form=True),
-        summary="fitted to its old outputs",
+        adds=adds,
+        overwrites=overwrites,
+        fit=fit_for(way, site, start.refine),
+        handed_on=("alpha", "offset") if start.hand_on else None,
+        summary=SUMMARIES[way],
+        warnings=warnings_for(way, site),
     )
 
 
@@ -138,10 +194,13 @@ def _layer(units: int, options: dict[str, Any]) -> tuple[dict[str, Any], dict[st
     automatic = options["epsilon"] == "auto"
     relative = {"epsilon": DEFAULT_EPSILON, "floor": RELATIVE_FLOOR} if automatic else {"floor": 0.0}
     full = {**options, **relative}
-    extra = layers.yat_parameters(units, **full)
-    return dict(layers.yat_attributes(**full)), {
-        name: _filled(shape, value) for name, (shape, value) in extra.items()
-    }
+    adds = {"mask": TensorRecipe(_nonzero, kind="buffer")} if full.pop("mask") == "nonzero" else {}
+    for name, (shape, value) in layers.yat_parameters(units, **full).items():
+        adds[name] = _filled(shape, value)
+    try:
+        return dict(layers.yat_attributes(**full)), adds
+    except ValueError as error:
+        raise OptionError(str(error)) from error
 
 
 def _into(cls: type[nn.Module]) -> type[nn.Module]:
@@ -157,35 +216,6 @@ def _into(cls: type[nn.Module]) -> type[nn.Module]:
     return YatConv1D
 
 
-def _obstacle(site: Site, options: dict[str, Any]) -> str | None:
-    """Say what stands in the way of a fit in closed form."""
-    if options["bias_mode"] != "pre" or options["alpha"] != "learnable":
-        return "it needs `bias_mode: pre` and `alpha: learnable`"
-    if options["spherical"] or options["weight_normalized"] or options["learnable_epsilon"]:
-        return "it needs a plain layer, not spherical, weight-normalized or with a learnable epsilon"
-    if options["epsilon"] != "auto":
-        return "it finds its own epsilon: leave `epsilon: auto`"
-    if not site.has_data:
-        return "there is no sample data: give example_inputs or calibration"
-    if site.activation is None:
-        return "no activation is known to follow the layer"
-    if site.norm is not None and getattr(site.norm, "running_var", None) is None:
-        return f"{type(site.norm).__name__} between it and its activation has no running statistics"
-    if not (site.activation_dropped or site.activation.name in _IDEMPOTENT):
-        return f"{site.activation.name} stays behind the layer: say `activation: drop`"
-    return None
-
-
-def _fit(site: Site, *, closed_form: bool) -> Callable[[], Fit]:
-    def make() -> Fit:
-        # Imported here, so that rule files are checked without torch.
-        from bioconvert.replacements.closed_form import ClosedForm, InputNorm
-
-        return ClosedForm(site, DEFAULT_EPSILON) if closed_form else InputNorm(DEFAULT_EPSILON)
-
-    return make
-
-
 def _filled(
     shape: tuple[int, ...], value: float, kind: Literal["parameter", "buffer"] = "parameter"
 ) -> TensorRecipe:
@@ -194,6 +224,25 @@ def _filled(
         return weight.new_full(shape, value)
 
     return TensorRecipe(make, kind=kind)
+
+
+def _nonzero(old: Any, stream: Stream) -> Tensor:  # noqa: ARG001
+    found: Tensor = old["weight"] != 0
+    return found
+
+
+def _xavier(old: Any, stream: Stream) -> Tensor:
+    r"""Draw :math:`N(0, 2 / (\text{fan in} + \text{fan out}))`."""
+    weight: Tensor = old["weight"]
+    receptive = weight[0, 0].numel()
+    deviation = math.sqrt(2 / ((weight.shape[0] + weight.shape[1]) * receptive))
+    return stream.normal("fresh weight", tuple(weight.shape)) * deviation
+
+
+def _uniform(units: int, old: Any, stream: Stream) -> Tensor:
+    r"""Draw :math:`U(\pm 1 / \sqrt{\text{fan in}})`."""
+    bound = math.sqrt(units / max(1, old["weight"].numel()))
+    return (2 * stream.uniform("fresh bias", (units,)) - 1) * bound
 
 
 def _units(layer: Any) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,9 +15,10 @@ from bioconvert.core.errors import BioconvertError, ConversionError, Refused
 from bioconvert.core.random import Stream
 from bioconvert.layers.acting import every_layer_called
 from bioconvert.ruleset import RuleSet
+from bioconvert.surgery.calibrate import Calibration, kept_batches
 from bioconvert.surgery.fit import Values, fitted_values
+from bioconvert.surgery.handing_on import handed_on
 from bioconvert.surgery.look import Look
-from bioconvert.surgery.morphing import own_name
 from bioconvert.surgery.operations import Operation
 from bioconvert.surgery.optimizer import GroupsBefore, add_parameters
 from bioconvert.surgery.prove import unproven
@@ -64,12 +66,15 @@ def carry_out_job(job: Job, *, strict: bool = False) -> Reasons:
         ConversionError: something failed, or with ``strict`` a layer isn't used; everything is as it was.
     """
     _refuse_stale(job)
+    if any(operation.is_sequential for operation in job.operations) or isinstance(job.batches, Iterator):
+        job = dataclasses.replace(job, batches=kept_batches(job.batches))
     attempt = _Attempt(job)
     with _all_or_nothing(attempt):
         reasons = _misunderstood(job)
         attempt.values, unfitted = _values(job)
         reasons |= unfitted
-        attempt.convert([o for o in job.operations if (o.path, o.action) not in reasons])
+        reasons |= attempt.fit_in_order([o for o in job.operations if o.key not in reasons])
+        attempt.convert([o for o in job.operations if o.key not in reasons])
         reasons |= attempt.withdraw_unused()
         if reasons and strict:
             listed = "; ".join(f"{path!r}: {reason}" for (path, _), reason in reasons.items())
@@ -99,7 +104,7 @@ def _misunderstood(job: Job) -> Reasons:
     if not found:
         return {}
     return {
-        (operation.path, operation.action): UNFAITHFUL.format(type(hit.container).__name__)
+        operation.key: UNFAITHFUL.format(type(hit.container).__name__)
         for operation in job.operations
         if operation.drop is not None
         for hit in operation.drop.hits()
@@ -108,19 +113,18 @@ def _misunderstood(job: Job) -> Reasons:
 
 
 def _values(job: Job) -> tuple[dict[nn.Module, Values], Reasons]:
-    fitted = {o.module: o for o in job.operations if o.fit is not None}
+    """Find the values of layers that are fitted to what the original gives, in one run for all of them."""
+    fitted = {o.module: o for o in job.operations if o.fit is not None and not o.is_sequential}
     fits = {module: o.fit for module, o in fitted.items() if o.fit is not None}
-    values: dict[nn.Module, Values] = {}
-    reasons: Reasons = {}
     with _layers_called(fitted.values()):
         results = fitted_values(job.look.model, fits, job.batches)
+    values: dict[nn.Module, Values] = {}
+    reasons: Reasons = {}
     for module, found in results.items():
-        operation = fitted[module]
         if isinstance(found, Refused):
-            reasons[operation.path, operation.action] = found.reason
+            reasons[fitted[module].key] = found.reason
         else:
-            own = operation.morph.own if operation.morph is not None else ()
-            values[module] = {own_name(name, own): value for name, value in found.items()}
+            values[module] = fitted[module].named(found)
     return values, reasons
 
 
@@ -157,6 +161,31 @@ class _Attempt:
     log: StepLog = field(default_factory=StepLog)
     groups: GroupsBefore | None = None
 
+    def fit_in_order(self, operations: Sequence[Operation]) -> Reasons:
+        """Find the values of layers that are fitted to the network that those before them have become."""
+        pending = [operation for operation in operations if operation.is_sequential]
+        if not pending:
+            return {}
+        calibration = Calibration(
+            model=self.job.look.model,
+            operations=operations,
+            batches=list(self.job.batches),
+            values=self.values,
+            converted=self._converted,
+            called=_layers_called,
+        )
+        refused = calibration.fit(pending)
+        return {o.key: refused[o.module].reason for o in pending if o.module in refused}
+
+    @contextmanager
+    def _converted(self, operations: Sequence[Operation]) -> Iterator[None]:
+        """Convert some of the modules for a while."""
+        try:
+            self.convert(operations)
+            yield
+        finally:
+            self.roll_back()
+
     def convert(self, operations: Sequence[Operation]) -> None:
         with torch.no_grad():
             for operation in operations:
@@ -172,9 +201,15 @@ class _Attempt:
             values = self.values.get(operation.module) if operation.fit is not None else None
             step = operation.step()
             self.log.carry_out(operation.module, operation.change, step, stream=stream, values=values)
+            if operation.receiver is not None and values is not None:
+                self._hand_on(operation, operation.receiver, values)
         except Exception as error:
             raise ConversionError(f"{operation.path!r}: {operation.how} failed: {error}") from error
         self.operations.append(operation)
+
+    def _hand_on(self, operation: Operation, receiver: nn.Module, values: Values) -> None:
+        scale, offset = (values[name] for name in operation.change.handed_on or ())
+        self.log.carry_out(receiver, handed_on(receiver, scale, offset), Step(operation.rule, "fold", "fold"))
 
     def withdraw_unused(self) -> Reasons:
         """Take back the replacements that example inputs show to be unused."""
@@ -187,7 +222,7 @@ class _Attempt:
             others = [o for o in self.operations if o.module not in found or o.action != "replace"]
             self.roll_back()
             self.convert(others)
-        return {(o.path, o.action): found[o.module] for o in replaced if o.module in found}
+        return {o.key: found[o.module] for o in replaced if o.module in found}
 
     def finish(self) -> None:
         """Let the optimizer know of new parameters and put the rules on record."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from torch import nn
@@ -52,7 +53,7 @@ class LayerChain:
         """
         links = rule.match.followed_by
         replaces = isinstance(action, Replace)
-        if not links and not (has_data and replaces):
+        if not links and not (replaces and has_data):
             return cls()
         try:
             following = look.graphs.following(module, links or _AFTERWARDS)
@@ -72,27 +73,38 @@ class LayerChain:
         return activation if self.norm_becomes == "keep" else (*activation, "norm")
 
     @property
+    def keeps_something(self) -> bool:
+        """Whether an activation or a norm that follows stays where it is, or whether that isn't known."""
+        if self.following is None:
+            return True
+        chains = self.following.chains
+        activation = any(chain.activations for chain in chains) and not self.drops_activation
+        return activation or (any(chain.norms for chain in chains) and self.norm_becomes == "keep")
+
+    @property
     def _norm_stays_in_between(self) -> bool:
         if self.following is None or self.norm_becomes != "keep" or not self.drops_activation:
             return False
         return any(chain.norms for chain in self.following.chains)
 
-    def site(self, path: str, parameter: str, *, has_data: bool) -> Site:
-        """Say where the layer stands."""
+    def site(self, base: Site) -> Site:
+        """Say where the layer stands.
+
+        Args:
+            base: what is known of it beside what follows it.
+        """
         if self.following is None:
-            return Site(path, has_data=has_data, parameter=parameter)
+            return base
         first = self.following.chains[0]
         told = [(chain.norm, chain.activation and chain.activation.name) for chain in self.following.chains]
         if len(set(told)) > 1:
-            return Site(path, has_data=has_data, parameter=parameter)
-        return Site(
-            path,
-            first.activation,
-            self.drops_activation,
-            first.norm,
-            self.norm_becomes,
-            has_data=has_data,
-            parameter=parameter,
+            return base
+        return dataclasses.replace(
+            base,
+            activation=first.activation,
+            activation_dropped=self.drops_activation,
+            norm=first.norm,
+            norm_becomes=self.norm_becomes,
         )
 
     def followers(self) -> tuple[Follower, ...]:

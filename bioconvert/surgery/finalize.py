@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -14,6 +14,9 @@ from bioconvert.surgery.look import unwrapped
 from bioconvert.surgery.morphing import ADDED, PREFIX, STEP, STEPS, forget
 from bioconvert.surgery.optimizer import remove_parameters
 from bioconvert.surgery.steps import Step, freeze, rebuild, steps_of, tied_parameters
+
+_ALL = 2**40
+"""More steps than any morph takes."""
 
 
 def morph_step(model: nn.Module) -> float:
@@ -49,22 +52,36 @@ def morph_step(model: nn.Module) -> float:
 def halfway(model: nn.Module) -> Iterator[None]:
     """Let original and replacement of every morphing layer be at work for a while."""
     morphing = [module for module in model.modules() if STEPS in vars(module)]
-    before = [(module, vars(module)[STEPS], _counter(module).clone()) for module in morphing]
+    before = [(module, vars(module)[STEPS]) for module in morphing]
     for module in morphing:
         vars(module)[STEPS] = 2
-        _counter(module).fill_(1)
+    try:
+        with _counted(morphing, 1):
+            yield
+    finally:
+        for module, steps in before:
+            vars(module)[STEPS] = steps
+
+
+@contextmanager
+def arrived(model: nn.Module) -> Iterator[None]:
+    """Let the replacement of everything that morphs be at work alone for a while."""
+    with _counted([module for module in model.modules() if module._buffers.get(STEP) is not None], _ALL):
+        yield
+
+
+@contextmanager
+def _counted(modules: Iterable[nn.Module], count: int) -> Iterator[None]:
+    """Set the counters of morphing modules for a while."""
+    counters = [counter for module in modules if (counter := module._buffers[STEP]) is not None]
+    before = [(counter, counter.clone()) for counter in counters]
+    for counter in counters:
+        counter.fill_(count)
     try:
         yield
     finally:
-        for module, steps, done in before:
-            vars(module)[STEPS] = steps
-            _counter(module).copy_(done)
-
-
-def _counter(module: nn.Module) -> torch.Tensor:
-    counter = module._buffers[STEP]
-    assert counter is not None
-    return counter
+        for counter, done in before:
+            counter.copy_(done)
 
 
 def _lengths(step: Step) -> list[int]:

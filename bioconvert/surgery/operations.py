@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
-from bioconvert.core.change import Change, Fit, Site
+from bioconvert.core.change import Change, Fit, SampleData, SequentialFit, Site
 from bioconvert.core.errors import Refused
 from bioconvert.core.registry import Entry, mechanisms, nodes, replacements
 from bioconvert.graph.borrowing import borrowing, lend, new_layer
@@ -17,8 +19,9 @@ from bioconvert.replacements.folding import folded
 from bioconvert.ruleset import Attach, Replace, Rule, Wrap
 from bioconvert.surgery.chain import LayerChain
 from bioconvert.surgery.drops import DropRequest
+from bioconvert.surgery.handing_on import receiver_behind
 from bioconvert.surgery.look import Look, class_refusal, refusal
-from bioconvert.surgery.morphing import Follower, Morph, device_of, on_the_way
+from bioconvert.surgery.morphing import Follower, Morph, device_of, on_the_way, own_name
 from bioconvert.surgery.owners import Owning, owning
 from bioconvert.surgery.steps import Dropping, Step, conflicts, steps_of
 
@@ -43,6 +46,7 @@ class Operation:
         after: what the original's output goes through while it does.
         own: what becomes of the containers that read the module's weight.
         parameter: the parameter that the rule named; empty where it named the module.
+        receiver: the linear layer that takes over the scale and the offset of the outputs.
     """
 
     path: str
@@ -58,6 +62,17 @@ class Operation:
     after: tuple[Follower, ...] = ()
     own: tuple[Owning, ...] = ()
     parameter: str = ""
+    receiver: nn.Module | None = None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What the operation is known by: a path and an action."""
+        return self.path, self.action
+
+    @property
+    def is_sequential(self) -> bool:
+        """Whether the module is fitted in the network that those before it have become."""
+        return isinstance(self.fit, SequentialFit)
 
     @property
     def borrow(self) -> Borrow | None:
@@ -68,6 +83,11 @@ class Operation:
     def dropping(self) -> Dropping | None:
         """The activation that goes with the layer, if it is the same behind every call."""
         return self.drop.dropping() if self.drop is not None else None
+
+    def named(self, values: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Give values that were found for the replacement the names under which the module holds them."""
+        own = self.morph.own if self.morph is not None else ()
+        return {own_name(name, own): value.detach() for name, value in values.items()}
 
     def step(self) -> Step:
         """Give what is put on record."""
@@ -90,10 +110,14 @@ class Operation:
         words = f"{old} → {self.name}" if self.action != f"attach {self.name}" else self.name
         if self.change.summary:
             words += f": {self.change.summary}"
+        if self.change.freezes:
+            words += f"; {', '.join(self.change.freezes)} frozen"
         if self.morph is not None:
             words += f"; over {self.morph.steps:,} steps"
         if self.fold is not None:
             words += f"; {self.fold.summary}"
+        if self.receiver is not None:
+            words += f"; the {type(self.receiver).__name__} behind takes over scale and offset"
         if self.drop is not None and self.drop.names():
             words += f"; {', '.join(self.drop.names())} dropped"
         if self.own and self.borrow is None:
@@ -112,6 +136,8 @@ class Wish:
         rule: the rule.
         action: what it wants.
         parameter: the parameter that the rule names; empty where it names the module.
+        data: the sample data that is at hand.
+        seed: the seed of every random number.
     """
 
     path: str
@@ -119,6 +145,13 @@ class Wish:
     rule: Rule
     action: Action
     parameter: str = ""
+    data: SampleData = "none"
+    seed: int = 0
+
+    @property
+    def site(self) -> Site:
+        """Where the module stands, but for what follows it."""
+        return Site(self.path, data=self.data, parameter=self.parameter, seed=self.seed)
 
     @property
     def kind(self) -> str:
@@ -144,7 +177,7 @@ def rank_of(operation: Operation) -> int:
     return {"replace": 0, "wrap": 2}.get(operation.action, 1)
 
 
-def make_operation(wish: Wish, look: Look, *, has_data: bool) -> Operation:
+def make_operation(wish: Wish, look: Look) -> Operation:
     """Say what a rule's action does to a module.
 
     Raises:
@@ -161,23 +194,26 @@ def make_operation(wish: Wish, look: Look, *, has_data: bool) -> Operation:
         raise Refused(reason)
     if not isinstance(action, Attach):
         own = owning(module, look)
-    chain = LayerChain.behind(module, wish.rule, action, look, has_data=has_data)
-    change = entry.build(module, chain.site(wish.path, wish.parameter, has_data=has_data), **action.options)
+    chain = LayerChain.behind(module, wish.rule, action, look, has_data=wish.site.has_data)
+    change = entry.build(module, chain.site(wish.site), **action.options)
     fold = None
     if chain.norm is not None and chain.norm_becomes == "fold":
         fold = folded(module, chain.norm)
+    receiver = None
+    if change.handed_on is not None:
+        receiver = receiver_behind(module, wish.rule, chain, look)
     morph: Morph | None = None
     after: tuple[Follower, ...] = ()
     if isinstance(action, Replace) and action.morph is not None:
         change, morph = on_the_way(module, change, action.morph.steps, device_of(module))
-        if fold is not None:
-            raise Refused("`morph` and `norm: fold` can't both be: the original needs its own weight")
+        if fold is not None or receiver is not None:
+            raise Refused("`morph` and folding can't both be: the original needs the weights as they are")
         after = chain.followers()
     for each in (fold, change):
         if each is not None:
             _refuse_conflicts(module, each, look)
     drop = chain.request(module, wish.rule.name, look, morph)
-    fit = change.fit() if change.fit is not None and has_data else None
+    fit = change.fit() if change.fit is not None and wish.site.has_data else None
     return Operation(
         path=wish.path,
         module=module,
@@ -192,6 +228,7 @@ def make_operation(wish: Wish, look: Look, *, has_data: bool) -> Operation:
         after=after,
         own=own,
         parameter=wish.parameter,
+        receiver=receiver,
     )
 
 
@@ -217,9 +254,10 @@ def call_operation(wish: Wish, action: Replace, look: Look) -> Operation:
     layer = new_layer(borrow)
     lend(layer, borrow, container)
     name, entry = _entry(layer, action)
-    change = entry.build(layer, Site(wish.path, parameter=wish.parameter), **action.options)
-    if change.overwrites:
-        raise Refused("its container keeps the weights, which would get new values")
+    change = entry.build(layer, dataclasses.replace(wish.site, data="none"), **action.options)
+    if change.overwrites or change.freezes:
+        fate = "get new values" if change.overwrites else "stop training"
+        raise Refused(f"its container keeps the weights, which would {fate}")
     own = (Owning(container, None, (borrow.child,), borrow=borrow),)
     return Operation(wish.path, layer, wish.rule.name, wish.kind, name, change, own=own)
 
@@ -257,10 +295,11 @@ def _refuse_conflicts(module: nn.Module, change: Change, look: Look) -> None:
     taken = conflicts(module, change)
     if taken:
         raise Refused(f"it has {_listed(taken)} of its own, where {_into(change)} would put its")
-    for name in change.overwrites:
-        tied = look.owners.get(id(module._parameters.get(name)), [])
-        if len(tied) > 1:
-            raise Refused(f"its {name} would get new values and is tied: {_listed(tied)}")
+    for fate, names in (("get new values", change.overwrites), ("stop training", change.freezes)):
+        for name in names:
+            tied = look.owners.get(id(module._parameters.get(name)), [])
+            if len(tied) > 1:
+                raise Refused(f"its {name} would {fate} and is tied: {_listed(tied)}")
 
 
 def _into(change: Change) -> str:

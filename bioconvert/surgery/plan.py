@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from bioconvert.core.change import SampleData
 from bioconvert.core.errors import Problem, Refused, RuleError
 from bioconvert.core.functions import functions_in
 from bioconvert.core.results import Applied, Outcome, Outcomes, Skipped
@@ -106,7 +107,8 @@ def make_plan(
     batches = (
         calibration if calibration is not None else (() if example_inputs is None else (example_inputs,))
     )
-    planner = _Planner(rule_set, look, has_data=calibration is not None or example_inputs is not None)
+    data: SampleData = "none" if example_inputs is None else "example"
+    planner = _Planner(rule_set, look, "calibration" if calibration is not None else data, seed)
     if planner.needs_graphs:
         sweep(planner.select)
     else:
@@ -116,6 +118,7 @@ def make_plan(
     return Plan(job, planner.outcomes(), _warnings(operations), look.graphs.untraceable)
 
 
+_REPLACED = "scale and offset can't be handed on: the layer behind is replaced, too"
 _STRAY = (
     "it is held in a plain list or dict, where torch neither trains nor saves it: put it into an "
     "nn.ModuleList or nn.ModuleDict"
@@ -128,7 +131,8 @@ Key = tuple[int, str, str]
 class _Planner:
     rule_set: RuleSet
     look: Look
-    has_data: bool
+    data: SampleData
+    seed: int
     operations: dict[Key, Operation] = field(default_factory=dict)
     refused: dict[Key, Skipped] = field(default_factory=dict)
 
@@ -136,7 +140,8 @@ class _Planner:
     def needs_graphs(self) -> bool:
         """Whether containers will be traced: listening to them for one sweep is cheaper than for each."""
         matches = [rule.match for rule in self.rule_set.rules]
-        return self.has_data or any(m.followed_by or m.parameter or functions_in(m.type) for m in matches)
+        asked = any(m.followed_by or m.parameter or functions_in(m.type) for m in matches)
+        return asked or self.data != "none"
 
     def select(self) -> None:
         """Let every rule make its operations; the first that matches wins, for each kind of action."""
@@ -155,7 +160,21 @@ class _Planner:
             for selection in found:
                 reason = kept.get(id(selection.candidate.module)) or selection.refusal
                 for action in actions_of(rule):
-                    self._consider(_wish(selection, rule, action), reason)
+                    self._consider(self._wish(selection, rule, action), reason)
+        self._refuse_changing_receivers()
+
+    def _refuse_changing_receivers(self) -> None:
+        """Take back what would hand a scale on to a layer that is replaced itself."""
+        replaced = {id(o.module) for o in self.operations.values() if o.action == "replace"}
+        for key, operation in list(self.operations.items()):
+            if operation.receiver is not None and id(operation.receiver) in replaced:
+                del self.operations[key]
+                self.refused[key] = Skipped(operation.path, operation.rule, operation.action, _REPLACED)
+
+    def _wish(self, selection: Selection, rule: Rule, action: Action) -> Wish:
+        path = ".".join(name for name in (selection.candidate.names[0], selection.parameter) if name)
+        module = _module(selection.candidate)
+        return Wish(path, module, rule, action, selection.parameter, self.data, self.seed)
 
     def _kept(self, candidates: Iterable[Candidate]) -> dict[int, str]:
         """Give what no rule may touch: what a rule keeps, and everything inside it."""
@@ -172,7 +191,7 @@ class _Planner:
         try:
             if reason is not None:
                 raise Refused(reason)
-            self.operations[key] = make_operation(wish, self.look, has_data=self.has_data)
+            self.operations[key] = make_operation(wish, self.look)
         except Refused as refusal:
             self.refused.setdefault(key, Skipped(wish.path, wish.rule.name, wish.kind, refusal.reason))
 
@@ -184,11 +203,6 @@ class _Planner:
         }
         position = {id(place.module): i for i, place in enumerate(self.look.tree.modules())}
         return [found[key] for key in sorted(found, key=lambda key: position.get(key[0], len(position)))]
-
-
-def _wish(selection: Selection, rule: Rule, action: Action) -> Wish:
-    path = ".".join(name for name in (selection.candidate.names[0], selection.parameter) if name)
-    return Wish(path, _module(selection.candidate), rule, action, selection.parameter)
 
 
 def _module(candidate: Candidate) -> nn.Module:

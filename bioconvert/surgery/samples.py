@@ -29,10 +29,12 @@ def run(model: nn.Module, inputs: Inputs) -> Any:
 
 
 @contextmanager
-def blamed(failure: str) -> Iterator[None]:
-    """Turn whatever fails into an ``OptionError`` whose text begins with ``failure``."""
+def blamed(failure: str, *, but: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """Turn whatever fails, ``but`` for some errors, into an ``OptionError`` that begins with ``failure``."""
     try:
         yield
+    except but:
+        raise
     except Exception as error:
         raise OptionError(f"{failure}: {first_line(error)}") from error
 
@@ -124,8 +126,8 @@ def in_mode(model: nn.Module, *, training: bool) -> Iterator[None]:
     yield
 
 
-def execution_order(model: nn.Module, inputs: Inputs) -> list[nn.Module]:
-    """Run a model in evaluation and give the modules that it called, in the order of their first call.
+def execution_order(model: nn.Module, inputs: Inputs, *, training: bool = False) -> list[nn.Module]:
+    """Run a model, in evaluation or training, and give its modules in the order of their first call.
 
     Raises:
         OptionError: the model can't run on these inputs.
@@ -137,7 +139,7 @@ def execution_order(model: nn.Module, inputs: Inputs) -> list[nn.Module]:
 
     with (
         preserved(model),
-        in_mode(model, training=False),
+        in_mode(model, training=training),
         torch.no_grad(),
         hooked(module.register_forward_pre_hook(called) for module in model.modules()),
         blamed("the model itself fails on example_inputs"),

@@ -67,7 +67,7 @@ class Step:
         morph: how the module goes over to what it becomes; ``None`` if it does so at once.
         after: what the original's output goes through while it does.
         parameter: the parameter that a rule named; empty where it named the module.
-        frozen: parameters that have nothing left to do, and are trained no more until the step is undone.
+        frozen: parameters that are trained no more until the step is undone.
     """
 
     rule: str
@@ -158,6 +158,7 @@ def carry_out(
     for each in change.overwrites:
         with torch.no_grad():
             _require(module, each).copy_(new[each])
+    freeze(module, step, names=change.freezes)
     remember(module, step)
     return step
 
@@ -261,7 +262,9 @@ def undo(module: nn.Module) -> Step:
     return step
 
 
-def freeze(module: nn.Module, step: Step, tied: Container[int] = ()) -> None:
+def freeze(
+    module: nn.Module, step: Step, tied: Container[int] = (), *, names: Container[str] | None = None
+) -> None:
     """Stop training what a module holds for a work that it no longer does.
 
     Who reduces gradients over processes would wait for them in vain.
@@ -270,12 +273,13 @@ def freeze(module: nn.Module, step: Step, tied: Container[int] = ()) -> None:
         module: the module.
         step: the step that ended its work.
         tied: the ``id`` of parameters that others hold too, which go on.
+        names: the parameters that it is about; ``None`` for all.
     """
     own = {name: p for name, p in module._parameters.items() if p is not None and id(p) not in tied}
-    names = [name for name, parameter in own.items() if parameter.requires_grad]
-    for name in names:
+    idle = [name for name, p in own.items() if p.requires_grad and (names is None or name in names)]
+    for name in idle:
         own[name].requires_grad_(False)
-    step.frozen = (*step.frozen, *names)
+    step.frozen = (*step.frozen, *idle)
 
 
 def tied_parameters(model: nn.Module) -> set[int]:

@@ -2,11 +2,12 @@
 
 import argparse
 
-from . import bench_convert, bench_plan, bench_startup, bench_yat
+from . import bench_attention, bench_convert, bench_plan, bench_startup, bench_yat
 from .harness import machine, show, write
 
 BENCHMARKS = {
     "yat": bench_yat.run,
+    "attention": bench_attention.run,
     "convert": bench_convert.run,
     "plan": bench_plan.run,
     "startup": bench_startup.run,

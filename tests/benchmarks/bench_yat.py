@@ -1,120 +1,91 @@
-"""Yat layers, forward and backward, against the blocks they replace and against nmn."""
+"""Yat layers, forward and backward, against the blocks they replace and against nmn: speed and memory."""
 
-from collections.abc import Callable
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-import bioconvert as bc
-
 from .harness import Bar, Contender, Figure, Result, Timing, alternate, installed, ratio
+from .saved_memory import saved_bytes
+from .yat_cases import CONVS, LINEARS, OURS, PEER, PLAIN, Case, Maker
 
-SECONDS_PER_CASE = 12.0
-OURS_LINEAR, OURS_CONV = "YatLinear", "YatConv2d"
-PLAIN_LINEAR, PLAIN_CONV = "Linear+GELU", "Conv+BN+ReLU"
-PEER = "nmn"
-
-LINEARS = ((1024, 768, 3072), (256, 512, 512), (4096, 256, 256))
-LINEAR_AT_PLAIN = (1024, 768, 3072)
-LINEAR_OVER_PLAIN = Bar("<=", 1.15)
-LINEAR_OVER_PEER = Bar(">=", 1.3)
-
-CONV_OVER_PLAIN = Bar("<=", 1.2)
-CONV_OVER_PEER = Bar(">=", 1.15)
+SECONDS_PER_CASE = 6.0
 
 
 @dataclass(frozen=True)
-class Conv:
-    """A 3×3 convolution on a square image, padded by one."""
+class Bars:
+    """What one ratio must reach at each case, and in the median of the cases."""
 
-    batch: int
-    into: int
-    out: int
-    side: int
-    stride: int = 1
-
-    def __str__(self) -> str:
-        """The shape as the tables show it."""
-        stride = f", stride {self.stride}" if self.stride != 1 else ""
-        return f"({self.batch}, {self.into}→{self.out}, {self.side}×{self.side}{stride})"
+    each: Bar | None
+    median: Bar | None = None
 
 
-CONVS = (
-    Conv(8, 64, 64, 32),
-    Conv(8, 3, 32, 32),
-    Conv(8, 32, 64, 28),
-    Conv(8, 128, 128, 16),
-    Conv(8, 64, 128, 32, 2),
-)
-CONV_AT_PLAIN = CONVS[0]
+LINEAR_OVER_PLAIN = Bars(each=Bar("<=", 1.10))
+PEER_OVER_LINEAR = Bars(each=Bar(">=", 1.3))
+CONV_OVER_PLAIN = Bars(each=Bar("<=", 1.25), median=Bar("<=", 1.15))
+PEER_OVER_CONV = Bars(each=Bar(">=", 1.15), median=Bar(">=", 1.5))
+SAVED_OVER_PEER = Bar("<=", 0.6)
+
+Races = Mapping[Case, Mapping[str, Timing]]
 
 
 def run(*, quick: bool = False) -> Result:
-    """Time every shape."""
-    timings: list[Timing] = []
-    figures: list[Figure] = []
-    for shape in LINEARS:
-        taken = _linear(shape, quick)
-        timings += taken.values()
-        plain_bar = LINEAR_OVER_PLAIN if shape == LINEAR_AT_PLAIN else None
-        peer_bar = LINEAR_OVER_PEER if shape == LINEAR_AT_PLAIN else None
-        figures.append(ratio(taken, OURS_LINEAR, PLAIN_LINEAR, bar=plain_bar))
-        if PEER in taken:
-            figures.append(ratio(taken, PEER, OURS_LINEAR, bar=peer_bar))
-    for shape in CONVS:
-        taken = _conv(shape, quick)
-        timings += taken.values()
-        plain_bar = CONV_OVER_PLAIN if shape == CONV_AT_PLAIN else None
-        figures.append(ratio(taken, OURS_CONV, PLAIN_CONV, bar=plain_bar))
-        if PEER in taken:
-            figures.append(ratio(taken, PEER, OURS_CONV, bar=CONV_OVER_PEER))
-    notes = () if installed(PEER) else (f"{PEER} is not installed: left out.",)
+    """Time every shape, and weigh what is kept for its backward."""
+    linears = {case: _race(case, quick) for case in LINEARS if case.compute_bound}
+    small = {case: _race(case, quick) for case in LINEARS if not case.compute_bound}
+    convs = {case: _race(case, quick) for case in CONVS}
+    figures = [
+        *_ratios(linears, OURS, PLAIN, LINEAR_OVER_PLAIN),
+        *_ratios(small, OURS, PLAIN, Bars(each=None)),
+        *_ratios(convs, OURS, PLAIN, CONV_OVER_PLAIN),
+    ]
+    if installed(PEER):
+        figures += _ratios(linears, PEER, OURS, PEER_OVER_LINEAR)
+        figures += _ratios(small, PEER, OURS, Bars(each=None))
+        figures += _ratios(convs, PEER, OURS, PEER_OVER_CONV)
+        figures += [_saved(case) for case in (*LINEARS, *CONVS)]
+    timings = [
+        timing for race in (linears, small, convs) for taken in race.values() for timing in taken.values()
+    ]
+    blocks = "plain is Linear+GELU, or Conv+BN+ReLU."
+    notes = (blocks,) if installed(PEER) else (blocks, f"{PEER} is not installed: left out.")
     return Result("yat", tuple(timings), tuple(figures), notes)
 
 
-def _linear(shape: tuple[int, int, int], quick: bool) -> dict[str, Timing]:
-    batch, into, out = shape
-    makers: dict[str, Callable[[], nn.Module]] = {
-        OURS_LINEAR: lambda: bc.layers.YatLinear(into, out),
-        PLAIN_LINEAR: lambda: nn.Sequential(nn.Linear(into, out), nn.GELU()),
-    }
-    if installed(PEER):
-        from nmn.torch import YatNMN
-
-        makers[PEER] = lambda: YatNMN(into, out)
-    return _race(f"({batch}, {into}→{out})", makers, (batch, into), quick)
+def _race(case: Case, quick: bool) -> dict[str, Timing]:
+    given = _given(case)
+    contenders = [Contender(name, _step, _prepared(make, given)) for name, make in case.makers.items()]
+    return alternate(str(case), contenders, budget=SECONDS_PER_CASE, quick=quick)
 
 
-def _conv(shape: Conv, quick: bool) -> dict[str, Timing]:
-    def plain() -> nn.Module:
-        conv = nn.Conv2d(shape.into, shape.out, 3, shape.stride, 1, bias=False)
-        return nn.Sequential(conv, nn.BatchNorm2d(shape.out), nn.ReLU())
-
-    makers: dict[str, Callable[[], nn.Module]] = {
-        OURS_CONV: lambda: bc.layers.YatConv2d(shape.into, shape.out, 3, shape.stride, 1),
-        PLAIN_CONV: plain,
-    }
-    if installed(PEER):
-        from nmn.torch import YatConv2D
-
-        makers[PEER] = lambda: YatConv2D(shape.into, shape.out, 3, shape.stride, 1)
-    return _race(str(shape), makers, (shape.batch, shape.into, shape.side, shape.side), quick)
+def _ratios(races: Races, above: str, below: str, bars: Bars) -> list[Figure]:
+    each = [ratio(taken, above, below, bar=bars.each) for taken in races.values()]
+    if bars.median is None:
+        return each
+    return [*each, _median(each, f"median of {len(each)} convolutions: {above} / {below}", bars.median)]
 
 
-def _race(
-    case: str, makers: dict[str, Callable[[], nn.Module]], size: tuple[int, ...], quick: bool
-) -> dict[str, Timing]:
+def _median(figures: Sequence[Figure], name: str, bar: Bar) -> Figure:
+    return Figure(name, statistics.median(figure.value for figure in figures), "x", bar)
+
+
+def _saved(case: Case) -> Figure:
+    given = _given(case)
+    ours, peers = (saved_bytes(case.makers[name](), given) for name in (OURS, PEER))
+    return Figure(f"{case}: saved for backward, {OURS} / {PEER}", ours / peers, "x", SAVED_OVER_PEER)
+
+
+def _given(case: Case) -> torch.Tensor:
     torch.manual_seed(0)
-    given = torch.randn(size, requires_grad=True)
-    contenders = [Contender(name, _step, _prepared(make, given)) for name, make in makers.items()]
-    return alternate(case, contenders, budget=SECONDS_PER_CASE, quick=quick)
+    return torch.randn(case.size, requires_grad=True)
 
 
 Subject = tuple[nn.Module, torch.Tensor, torch.Tensor]
 
 
-def _prepared(make: Callable[[], nn.Module], given: torch.Tensor) -> Callable[[], Subject]:
+def _prepared(make: Maker, given: torch.Tensor) -> Callable[[], Subject]:
     def prepare() -> Subject:
         model = make()
         with torch.no_grad():

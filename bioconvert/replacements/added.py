@@ -1,0 +1,27 @@
+"""Recipes of tensors that a replacement adds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bioconvert.core.change import Old, TensorRecipe
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bioconvert.core.random import Stream
+
+
+def filled(shape: tuple[int, ...], value: float, *, like: str = "weight") -> TensorRecipe:
+    """Say how a parameter arises that is one number all over.
+
+    Args:
+        shape: its shape.
+        value: the number.
+        like: name of the module's tensor whose device, type and ``requires_grad`` it takes.
+    """
+
+    def make(old: Old, stream: Stream) -> Tensor:  # noqa: ARG001 - one signature for all recipes
+        return old[like].new_full(shape, value)
+
+    return TensorRecipe(make, reads=(like,), like=like)

@@ -1,0 +1,1 @@
+"""The experiments that the mechanisms must stand up to: `python -m examples.evidence --list`."""

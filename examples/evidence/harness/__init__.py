@@ -1,0 +1,1 @@
+"""What the experiments share: bars, data, training, the table and the JSON."""
