@@ -44,6 +44,7 @@ RULES_COMMANDS: Mapping[str, Callable[..., Answer]] = {
 IMPORT_COMMANDS: Mapping[str, Callable[..., Answer]] = {
     "nmn": nmn,
 }
+_WORDS = {*COMMANDS, "rules", *RULES_COMMANDS, "import", *IMPORT_COMMANDS}
 
 
 def _group(help: str, prefix: str, commands: Mapping[str, Callable[..., Answer]]) -> typer.Typer:
@@ -83,5 +84,5 @@ def _report_usage(end: SystemExit) -> None:
     """Add the JSON document to an error of usage, which the parser reports before any command starts."""
     format_message = getattr(end.__context__, "format_message", None)
     if "--json" in sys.argv and format_message is not None:
-        words = [word for word in sys.argv[1:3] if word in COMMANDS or word in ("rules", *RULES_COMMANDS)]
+        words = [word for word in sys.argv[1:3] if word in _WORDS]
         show([failure_document(" ".join(words), USAGE, format_message())])

@@ -132,7 +132,7 @@ def _of_ours(
 
 def _with_prefix(checkpoint: Checkpoint, model: nn.Module) -> Mapping[str, Any]:
     """Put back as much of a prefix that was taken off every name as belongs to the model's own modules."""
-    paths = {path for path, _ in model.named_modules(remove_duplicate=False)}
+    paths = {name.rpartition(".")[0] for name in model.state_dict()}
     parts = checkpoint.prefix.split(".")[:-1]
     ends = ["".join(f"{part}." for part in parts[start:]) for start in range(len(parts), -1, -1)]
 

@@ -22,3 +22,17 @@ def lazy_exports(package: str, names: Mapping[str, str]) -> Callable[[str], obje
         return value
 
     return get
+
+
+class LazyModule:
+    """A module that is imported when something of it is first used.
+
+    Args:
+        name: its dotted name.
+    """
+
+    def __init__(self, name: str):
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> object:
+        return getattr(importlib.import_module(self._name), attribute)

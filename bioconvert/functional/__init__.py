@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from bioconvert.functional.elementwise import yat
     from bioconvert.functional.linear import yat_linear
     from bioconvert.functional.squashers import soft_tanh, softer_sigmoid, softermax
+    from bioconvert.functional.triton_switch import use_triton
 
 __all__ = [
+    "use_triton",
     "soft_tanh",
     "softer_sigmoid",
     "softermax",
@@ -39,6 +41,7 @@ __getattr__ = lazy_exports(
         "yat": "bioconvert.functional.elementwise",
         "yat_attention": "bioconvert.functional.attention",
         "yat_linear": "bioconvert.functional.linear",
+        "use_triton": "bioconvert.functional.triton_switch",
         **dict.fromkeys(("soft_tanh", "softer_sigmoid", "softermax"), "bioconvert.functional.squashers"),
         **dict.fromkeys(("yat_conv1d", "yat_conv2d", "yat_conv3d"), "bioconvert.functional.conv"),
         **dict.fromkeys(

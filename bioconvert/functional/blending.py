@@ -1,19 +1,29 @@
-"""Going over from one function's output to another's."""
+"""Going over from one function's output to another's: a tensor, or a tuple of tensors and ``None``."""
 
 from __future__ import annotations
+
+from typing import TypeVar
 
 import torch
 
 from bioconvert.functional.eager import is_recorded
 
+Output = TypeVar("Output", torch.Tensor, tuple[torch.Tensor | None, ...])
 
-def blend(original: torch.Tensor, replaced: torch.Tensor, amount: float) -> torch.Tensor:
+
+def blend(original: Output, replaced: Output, amount: float) -> Output:
     r"""Give :math:`(1 - \lambda) f + \lambda g` for a number :math:`\lambda`."""
+    if isinstance(original, tuple):
+        pairs = zip(original, replaced, strict=True)
+        return tuple(None if f is None or g is None else blend(f, g, amount) for f, g in pairs)
     return (1 - amount) * original + amount * replaced
 
 
-def select(original: torch.Tensor, replaced: torch.Tensor, amount: torch.Tensor) -> torch.Tensor:
+def select(original: Output, replaced: Output, amount: torch.Tensor) -> Output:
     r"""Give :math:`(1 - \lambda) f + \lambda g` for a tensor :math:`\lambda`; f or g alone at its ends."""
+    if isinstance(original, tuple):
+        pairs = zip(original, replaced, strict=True)
+        return tuple(None if f is None or g is None else select(f, g, amount) for f, g in pairs)
     amount = amount.to(original.dtype)
     mixed = (1 - amount) * original + amount * replaced
     return torch.where(amount <= 0, original, torch.where(amount >= 1, replaced, mixed))

@@ -7,18 +7,19 @@ from typing import Any
 import torch
 from torch.autograd import Function
 
-from bioconvert.functional import yat_kernel
+from bioconvert.functional.cosine import Sphere
 from bioconvert.functional.eager import is_batched
 from bioconvert.functional.layout import Layout, layout_of
 from bioconvert.functional.linear_map import LinearMap
 from bioconvert.functional.plain import plain_product
 from bioconvert.functional.precision import without_autocast
 from bioconvert.functional.totals import Total, squared_sum
+from bioconvert.functional.triton_switch import kernel_for
 from bioconvert.functional.units import Units
-from bioconvert.functional.yat_formula import Terms
+from bioconvert.functional.yat_formula import Coefficient, Terms
 from bioconvert.functional.yat_kernel import Kept
 
-_X, _ALPHA = 3, 6
+_X, _ALPHA = 4, 7
 """Where operands stand among the function's arguments."""
 
 
@@ -35,6 +36,7 @@ class FusedProduct(Function):
         ctx: Any,
         geometry: LinearMap,
         floor: float,
+        spherical: bool,
         graph: bool,
         x: torch.Tensor,
         weight: torch.Tensor,
@@ -45,15 +47,20 @@ class FusedProduct(Function):
         layout = layout_of(plain, geometry.groups)
         plain = plain if layout.last else plain.contiguous()
         score = layout.arrange(plain)
-        terms = Terms._make((*_norms(x, weight, geometry, layout), *Units(*units).map(layout.spread)))
-        score_is_kept = graph and ctx.needs_input_grad[_ALPHA]
+        sphere, norms = None, _norms(x, weight, geometry, layout)
+        if spherical:
+            sphere = Sphere(*norms)
+            sphere.scale(score)
+            norms = (torch.ones_like(norms[0]), torch.ones_like(norms[1]))
+        terms = Terms._make((*norms, *Units(*units).map(layout.spread)))
+        score_is_kept = graph and (spherical or ctx.needs_input_grad[_ALPHA])
         y = torch.empty_like(plain) if score_is_kept else plain
-        found = yat_kernel.forward(score, terms, floor, out=layout.arrange(y), keep=graph)
+        found = kernel_for(score).forward(score, terms, floor, out=layout.arrange(y), keep=graph)
         tensors = [unit if isinstance(unit, torch.Tensor) else None for unit in units]
         kept = (found.quotient, found.far, score if score_is_kept else None)
-        ctx.save_for_backward(x, weight, *kept, *tensors)
+        ctx.save_for_backward(x, weight, *kept, *(sphere or (None, None)), *tensors)
         ctx.numbers = [None if isinstance(unit, torch.Tensor) else unit for unit in units]
-        ctx.geometry, ctx.floor, ctx.layout = geometry, floor, layout
+        ctx.geometry, ctx.floor, ctx.layout, ctx.spherical = geometry, floor, layout, spherical
         ctx.shapes = [term.shape if isinstance(term, torch.Tensor) else None for term in terms]
         ctx.mark_non_differentiable(found.near)
         return y, found.near
@@ -62,24 +69,24 @@ class FusedProduct(Function):
     def backward(ctx: Any, *grads: Any) -> tuple[torch.Tensor | None, ...]:
         """Give the gradients of input, weight and units."""
         # Read once: under gradient checkpointing a second look is an error.
-        x, weight, quotient, far, biased, *tensors = ctx.saved_tensors
+        x, weight, quotient, far, biased, *rest = ctx.saved_tensors
+        norms, tensors = rest[:2], rest[2:]
         pairs = zip(tensors, ctx.numbers, strict=True)
         units = Units._make(number if tensor is None else tensor for tensor, number in pairs)
         with without_autocast(x):
             if torch.is_grad_enabled() or is_batched(grads[0]):
-                return None, None, None, *_recomputed(ctx, grads[0], x, weight, units)
+                return None, None, None, None, *_recomputed(ctx, grads[0], x, weight, units)
             sums = _sums(ctx, quotient)
             alpha = units.map(ctx.layout.spread).alpha
             kept = Kept(quotient, far, biased)
-            by_score = yat_kernel.backward(ctx.layout.arrange(grads[0]), kept, alpha, ctx.floor, sums)
-            totals = {name: total.value() for name, total in sums.items()}
-            return (
-                None,
-                None,
-                None,
-                *_pulled_back(ctx, by_score, totals, x, weight),
-                *_by_units(totals, tensors),
+            by_score = kernel_for(quotient).backward(
+                ctx.layout.arrange(grads[0]), kept, alpha, ctx.floor, sums
             )
+            totals = {name: total.value() for name, total in sums.items()}
+            if ctx.spherical:
+                _leave_sphere(Sphere(*norms), by_score, biased, units.map(ctx.layout.spread).bias, totals)
+            by_operands = _pulled_back(ctx, by_score, totals, x, weight)
+            return None, None, None, None, *by_operands, *_by_units(totals, tensors)
 
 
 def _norms(
@@ -93,7 +100,23 @@ def _norms(
 
 def _sums(ctx: Any, like: torch.Tensor) -> dict[str, Total]:
     wanted = zip(Terms._fields, ctx.shapes, ctx.needs_input_grad[_X:], strict=True)
-    return {name: Total(like.new_empty(shape)) for name, shape, need in wanted if need and shape is not None}
+    sought = {name: shape for name, shape, need in wanted if need and shape is not None}
+    # On the sphere both norms are 1, whatever the operands.
+    constant = {"input_norm", "weight_norm"} if ctx.spherical else set()
+    return {name: Total(like.new_empty(shape)) for name, shape in sought.items() if name not in constant}
+
+
+def _leave_sphere(
+    sphere: Sphere,
+    by_score: torch.Tensor,
+    biased: torch.Tensor,
+    bias: Coefficient | None,
+    totals: dict[str, torch.Tensor],
+) -> None:
+    """Turn the gradient of the cosine into that of the score, in place, and add the totals of both norms."""
+    cosine = biased if bias is None else biased - bias
+    totals["input_norm"], totals["weight_norm"] = sphere.falls(by_score, cosine)
+    sphere.scale(by_score)
 
 
 def _by_units(totals: dict[str, torch.Tensor], units: list[torch.Tensor | None]) -> list[torch.Tensor | None]:
@@ -134,7 +157,7 @@ def _recomputed(
         # Aliases, since one operand may have been computed from another: each gradient is to end at its own.
         x, weight = x.view_as(x), weight.view_as(weight)
         units = units.map(lambda unit: unit.view_as(unit))
-        y = plain_product(ctx.geometry, ctx.floor, x, weight, units).y
+        y = plain_product(ctx.geometry, ctx.floor, x, weight, units, spherical=ctx.spherical).y
     operands = zip((x, weight, *units), needed, strict=True)
     wanted = [operand for operand, need in operands if need and isinstance(operand, torch.Tensor)]
     found = iter(torch.autograd.grad(y, wanted, grad, create_graph=graph))

@@ -7,8 +7,6 @@ from typing import NamedTuple
 import torch
 from torch.nn import functional as F
 
-from bioconvert.functional.elementwise import yat
-from bioconvert.functional.squashers import soft_tanh, softer_sigmoid
 from bioconvert.functional.yat_formula import Coefficient
 
 State = tuple[torch.Tensor, ...]
@@ -49,15 +47,47 @@ class Gates(NamedTuple):
             each[rows] if isinstance(each, torch.Tensor) and each.shape[0] > 1 else each for each in self
         )
 
-    def score_inputs(self, x: torch.Tensor) -> torch.Tensor:
-        """Give the part of the scores that the inputs make up."""
-        return F.linear(x, self.weight_ih)
+    def see(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        r"""Give what a step needs of its input: :math:`u \cdot x + b`, and the rest of the denominator.
 
-    def product(self, score: torch.Tensor, norm: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
-        """Give the Yat products for inputs of these scores and squared norms, and a state."""
-        whole = norm + squared_norm(h)
-        score = score + F.linear(h, self.weight_hh)
-        return yat(score, whole, self.weight_norm, self.bias, alpha=self.alpha, epsilon=self.epsilon)
+        .. math::
+            \lVert x - u \rVert^2 + \lVert h - v \rVert^2 + \varepsilon
+                = \underbrace{\lVert x \rVert^2 + \lVert [u, v] \rVert^2 + 2 b + \varepsilon}_\text{rest}
+                + \lVert h \rVert^2 - 2 (u \cdot x + v \cdot h + b)
+        """
+        own = self.weight_norm + self.epsilon
+        own = own if self.bias is None else own + 2 * self.bias
+        return F.linear(x, self.weight_ih, self.bias), squared_norm(x) + own
+
+    def product(self, score: torch.Tensor, rest: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
+        """Give the Yat products of inputs and states.
+
+        Args:
+            score: what :meth:`see` gave of the inputs.
+            rest: likewise.
+            h: the states (N, H).
+        """
+        upper, lower = self._quotient(score, rest, h)
+        return upper / lower
+
+    def openness(self, score: torch.Tensor, rest: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
+        r"""Give the softer sigmoid of :meth:`product`, of which the soft tanh is twice as much less 1.
+
+        .. math::
+            \frac{p / q}{1 + p / q} = \frac{p}{p + q}
+
+        One division less, and nothing large in between: what fp32 rounds off a small distance doesn't show.
+        """
+        upper, lower = self._quotient(score, rest, h)
+        return upper / (upper + lower)
+
+    def _quotient(
+        self, score: torch.Tensor, rest: torch.Tensor, h: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        score = torch.addmm(score, h, self.weight_hh.t())
+        upper = score.square() if self.alpha is None else score.square() * self.alpha
+        lower = (rest + squared_norm(h)).sub(score, alpha=2)
+        return upper, lower.clamp(min=self.epsilon)
 
 
 def make_gates(
@@ -68,7 +98,9 @@ def make_gates(
     alpha: Coefficient | None,
     epsilon: Coefficient,
 ) -> Gates:
-    """Give the gates with these weights."""
+    """Give the gates with these weights; an alpha below 0 counts as 0."""
+    if isinstance(alpha, torch.Tensor):
+        alpha = alpha.clamp(min=0)
     norm = weight_ih.square().sum(1) + weight_hh.square().sum(1)
     return Gates(weight_ih, weight_hh, norm, bias, alpha, epsilon)
 
@@ -95,13 +127,14 @@ class RnnUnit:
 
     def see(self, x: torch.Tensor) -> Seen:
         """Do what can be done for many inputs at once."""
-        return self._gates.score_inputs(x), squared_norm(x)
+        return self._gates.see(x)
 
     def step(self, seen: Seen, state: State) -> State:
         """Give the next state."""
-        score, norm = seen
-        y = self._gates.product(score, norm, state[0])
-        return (soft_tanh(y) if self._squashes else y,)
+        (score, rest), (h,) = seen, state
+        if self._squashes:
+            return (2 * self._gates.openness(score, rest, h) - 1,)
+        return (self._gates.product(score, rest, h),)
 
 
 class GruUnit:
@@ -121,14 +154,13 @@ class GruUnit:
 
     def see(self, x: torch.Tensor) -> Seen:
         """Do what can be done for many inputs at once."""
-        return self._gates.score_inputs(x), self._candidate.score_inputs(x), squared_norm(x)
+        return *self._gates.see(x), *self._candidate.see(x)
 
     def step(self, seen: Seen, state: State) -> State:
         """Give the next state."""
-        of_gates, of_candidate, norm = seen
-        h = state[0]
-        reset, update = softer_sigmoid(self._gates.product(of_gates, norm, h)).chunk(2, -1)
-        candidate = soft_tanh(self._candidate.product(of_candidate, norm, reset * h))
+        (score, rest, of_candidate, rest_of_candidate), (h,) = seen, state
+        reset, update = self._gates.openness(score, rest, h).chunk(2, -1)
+        candidate = 2 * self._candidate.openness(of_candidate, rest_of_candidate, reset * h) - 1
         return (candidate + update * (h - candidate),)
 
 
@@ -150,12 +182,12 @@ class LstmUnit:
 
     def see(self, x: torch.Tensor) -> Seen:
         """Do what can be done for many inputs at once."""
-        return self._gates.score_inputs(x), squared_norm(x)
+        return self._gates.see(x)
 
     def step(self, seen: Seen, state: State) -> State:
         """Give the next state."""
-        (score, norm), (h, c) = seen, state
-        ingate, forget, candidate, outgate = self._gates.product(score, norm, h).chunk(4, -1)
-        c = softer_sigmoid(forget) * c + softer_sigmoid(ingate) * soft_tanh(candidate)
-        h = softer_sigmoid(outgate) * c.tanh()
+        (score, rest), (h, c) = seen, state
+        ingate, forget, candidate, outgate = self._gates.openness(score, rest, h).chunk(4, -1)
+        c = torch.addcmul(forget * c, ingate, 2 * candidate - 1)
+        h = outgate * c.tanh()
         return (h if self._projection is None else F.linear(h, self._projection)), c

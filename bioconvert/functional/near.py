@@ -9,7 +9,7 @@ import torch
 from bioconvert.functional.blocks import Place, at
 from bioconvert.functional.eager import has_values
 from bioconvert.functional.totals import least_in
-from bioconvert.functional.yat_formula import Terms, denominator
+from bioconvert.functional.yat_formula import Terms
 
 NEAR = 2e-3
 """A squared distance below this part of the squared norms is a difference too small for fp32.
@@ -81,18 +81,6 @@ class Watch:
             self._near = torch.zeros(self._score.shape[0], dtype=torch.bool)
         part = self._near[place[0]] if place else self._near
         part.logical_or_(near.flatten(1).any(1))
-
-
-def near_inputs(score: torch.Tensor, terms: Terms, floor: float) -> torch.Tensor:
-    """Give the indices in dimension 0 of inputs that lie near some weight.
-
-    Args:
-        score: the scores.
-        terms: what else enters the product.
-        floor: least squared distance, in units of the squared norms.
-    """
-    near = denominator(score, terms, floor) < NEAR * (terms.input_norm + terms.weight_norm)
-    return near.flatten(1).any(1).nonzero().squeeze(1)
 
 
 def no_inputs(score: torch.Tensor) -> torch.Tensor:

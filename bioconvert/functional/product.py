@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from bioconvert.functional.eager import has_values, wants_plain_operations
+from bioconvert.functional.eager import wants_plain_operations
 from bioconvert.functional.fused import FusedProduct
 from bioconvert.functional.linear_map import LinearMap
-from bioconvert.functional.near import near_inputs, no_inputs
 from bioconvert.functional.plain import plain_product
 from bioconvert.functional.units import Units
 
@@ -38,23 +37,12 @@ def product(
     operands = [operand for operand in (x, weight, *units) if isinstance(operand, torch.Tensor)]
     if score is not None or wants_plain_operations(operands) or x.numel() == 0:
         return plain_product(geometry, floor, x, weight, units, spherical=spherical, score=score).y
-    if spherical:
-        y, near = _plain_on_sphere(geometry, floor, x, weight, units)
-    else:
-        graph = torch.is_grad_enabled() and any(operand.requires_grad for operand in operands)
-        y, near = FusedProduct.apply(geometry, floor, graph, x, weight, *units)  # type: ignore[no-untyped-call]
+    graph = torch.is_grad_enabled() and any(operand.requires_grad for operand in operands)
+    y: torch.Tensor
+    near: torch.Tensor
+    y, near = FusedProduct.apply(geometry, floor, spherical, graph, x, weight, *units)  # type: ignore[no-untyped-call]
     if near.numel() == 0:
         return y
     wide = units.map(torch.Tensor.double)
     exact = product(geometry, floor, x[near].double(), weight.double(), wide, spherical=spherical)
     return y.index_copy(0, near, exact.to(y.dtype))
-
-
-def _plain_on_sphere(
-    geometry: LinearMap, floor: float, x: torch.Tensor, weight: torch.Tensor, units: Units
-) -> tuple[torch.Tensor, torch.Tensor]:
-    y, score, terms = plain_product(geometry, floor, x, weight, units, spherical=True)
-    if score.dtype != torch.float32 or not has_values(score):
-        return y, no_inputs(score)
-    with torch.no_grad():
-        return y, near_inputs(score, terms, floor)

@@ -73,7 +73,7 @@ class Kept(NamedTuple):
     Args:
         quotient: :math:`q`.
         far: as in :class:`Forward`.
-        biased: :math:`t + b`, if the gradient of alpha is asked for.
+        biased: :math:`t + b`; needed for the gradient of alpha alone.
     """
 
     quotient: torch.Tensor
@@ -103,7 +103,7 @@ def backward(
     for place in places(kept.quotient):
         onward, quotient, rise = at(grad, place), at(kept.quotient, place), at(by_score, place)
         torch.mul(onward, quotient, out=rise)
-        if kept.biased is not None:
+        if kept.biased is not None and "alpha" in sums:
             sums["alpha"].add_product(rise, at(kept.biased, place), place)
         rise.mul_(_at(twice, place))
         fall = torch.mul(rise, quotient, out=shaped(spaces.first, rise))

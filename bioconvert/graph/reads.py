@@ -23,6 +23,8 @@ from bioconvert.core.classes import qualified_name
 
 Chain = tuple[str, ...]
 
+_WEIGHTS = ("weight", "in_proj_weight")
+"""What a layer's weight is called; the second, by ``nn.MultiheadAttention``."""
 _BENIGN_ATTRIBUTES = frozenset(
     {"dtype", "device", "shape", "size", "ndim", "dim", "numel", "type", "layout", "grad", "requires_grad"}
     | {"is_cuda", "is_meta", "is_contiguous", "is_floating_point", "element_size"}
@@ -229,7 +231,7 @@ def _note(
     if chain is None:
         return
     parent = getattr(node, "parent", None)
-    if chain[-1] == "weight" and len(chain) > 1:
+    if chain[-1] in _WEIGHTS and len(chain) > 1:
         if not _benign(parent):
             uses.weights.add(chain[:-1])
             if not _is_passed_on(node, parent, function):

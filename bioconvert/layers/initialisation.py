@@ -87,9 +87,9 @@ def initialise(model: nn.Module, batch: Batch, *, seed: int = 0) -> tuple[str, .
             weight, the model fails on the batch, or a layer's inputs aren't finite.
 
     Example:
-        >>> net = nn.Sequential(
-        ...     YatLinear(8, 16, per_unit=True, offset=True), YatLinear(16, 4, per_unit=True, offset=True)
-        ... )
+        >>> from bioconvert.layers import YatLinear
+        >>> options = {"per_unit": True, "offset": True}
+        >>> net = nn.Sequential(YatLinear(8, 16, **options), YatLinear(16, 4, **options))
         >>> initialise(net, torch.rand(256, 8))
         ('0', '1')
     """
@@ -253,7 +253,8 @@ def _check(layers: Layers) -> None:
             raise OptionError(f"{name or 'the model'} is on the meta device: it has no values to initialise")
         if "weight" not in layer._parameters:
             raise OptionError(
-                f"the weight of {name or 'the model'} is computed, as by a parametrization: add that afterwards"
+                f"the weight of {name or 'the model'} is computed; add what computes it, such as a "
+                "parametrization, afterwards"
             )
 
 

@@ -22,10 +22,12 @@ class YatCell(YatGated):
     def _next(self, input: torch.Tensor, state: State) -> State:
         """Give the next state, in the type of the input or that of autocast."""
         dtype = score_dtype(input)
+        rows, *states = (each.to(dtype).view(-1, each.shape[-1]) for each in (input, *state))
         with without_autocast(input):
             unit = self._unit("", dtype)
-            following = unit.step(unit.see(input.to(dtype)), tuple(each.to(dtype) for each in state))
-        return tuple(narrowed(each, output_dtype(input)) for each in following)
+            following = unit.step(unit.see(rows), tuple(states))
+        shape = (*input.shape[:-1], self.hidden_size)
+        return tuple(narrowed(each, output_dtype(input)).view(shape) for each in following)
 
     def _state(self, input: torch.Tensor, given: State | None, count: int) -> State:
         """Give the state to start from, zeros where none is given."""

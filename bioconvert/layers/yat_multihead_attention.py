@@ -133,6 +133,8 @@ class YatMultiheadAttention(CallingMultiheadAttention):
         for name, (shape, start) in parameters.items():
             self.register_parameter(name, nn.Parameter(self.out_proj.weight.new_full(shape, start)))
         tolerate(self, parameters)
+        # Torch's encoder layer calls an attention with a hook, instead of handing its weights to a kernel.
+        self.register_forward_pre_hook(_stay_called)
 
     def acts_as_original(self) -> bool:
         """Say that it doesn't: its weights are others than those of the attention it was made of."""
@@ -195,3 +197,7 @@ class YatMultiheadAttention(CallingMultiheadAttention):
         if self.alpha_mode == "constant":
             differing.append(f"alpha={self.alpha}")
         return ", ".join((f"embed_dim={self.embed_dim}, num_heads={self.num_heads}", *differing))
+
+
+def _stay_called(module: nn.Module, args: tuple[object, ...]) -> None:
+    """Do nothing; see where it is registered."""

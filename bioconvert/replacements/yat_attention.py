@@ -1,4 +1,9 @@
-"""Multi-head attention becomes Yat attention on the same projections."""
+"""Multi-head attention becomes Yat attention on the same projections.
+
+There is nothing to fit: bringing the logits to the original's spread, or to the original's logits by least
+squares, did no better than α = 1 on encoders trained on scikit-learn's digits (50 and 56 % of test samples
+against 56 % at once, of 96 %; 92, 90 and 91 % after twenty steps; means of three).
+"""
 
 from __future__ import annotations
 

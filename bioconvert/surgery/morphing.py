@@ -186,7 +186,9 @@ class Morphing(nn.Module):
     def _joined(self, args: tuple[Any, ...], parameters: list[nn.Parameter]) -> tuple[Any, ...]:
         if not args or not isinstance(args[0], torch.Tensor):
             return args
-        return (joined(args[0], parameters), *args[1:])
+        first = joined(args[0], parameters)
+        # What is given twice stays one tensor: an attention looks whether it attends to itself.
+        return tuple(first if each is args[0] else each for each in args)
 
 
 def _step(module: nn.Module) -> torch.Tensor:

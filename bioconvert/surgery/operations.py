@@ -72,7 +72,7 @@ class Operation:
     @property
     def is_sequential(self) -> bool:
         """Whether the module is fitted in the network that those before it have become."""
-        return isinstance(self.fit, SequentialFit)
+        return self.fit is not None and isinstance(self.fit, SequentialFit)
 
     @property
     def borrow(self) -> Borrow | None:

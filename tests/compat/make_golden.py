@@ -8,8 +8,8 @@ safetensors and that release, which is installed without its dependencies::
         PYTHONPATH=/tmp/nmn-$release python tests/compat/make_golden.py
     done
 
-It writes ``tests/compat/golden/nmn-RELEASE.safetensors`` and a ``.json`` beside it that names the cases. nmn is
-only called: its classes are built, their state dicts taken and their outputs kept.
+It writes ``tests/compat/golden/nmn-RELEASE.safetensors`` and a ``.json`` beside it that names the cases.
+nmn is only called: its classes are built, their state dicts taken and their outputs kept.
 """
 
 import json

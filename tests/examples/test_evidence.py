@@ -22,7 +22,7 @@ RUNS = {
     "xor": [],
     "fidelity": ["--quick"],
     "yat-from-scratch": ["--seeds", "1"],
-    "deep-fidelity": ["--seeds", "2"],
+    "deep-fidelity": [],
     "language-model": [],
 }
 SLOW = {"yat-from-scratch", "deep-fidelity", "language-model"}

@@ -34,21 +34,20 @@ def conv1d():
     return call, (randn(1, 2, 5), randn(2, 2, 3, seed=1), randn(2), randn(2))
 
 
-def conv2d(layout):
-    def call(x, weight, epsilon):
+def conv2d(layout, **options):
+    def call(x, weight, bias, epsilon):
         x = x.to(memory_format=layout)
-        return yat_conv2d(
-            x, weight, stride=(2, 1), padding=(1, 0), dilation=(1, 2), groups=2, epsilon=epsilon
-        )
+        geometry = {"stride": (2, 1), "padding": (1, 0), "dilation": (1, 2), "groups": 2}
+        return yat_conv2d(x, weight, bias, **geometry, epsilon=epsilon, **options)
 
-    return call, (randn(1, 4, 2, 3), randn(2, 2, 2, 2, seed=1), positive(1))
+    return call, (randn(1, 4, 2, 3), randn(2, 2, 2, 2, seed=1), randn(2), positive(1))
 
 
-def conv_transpose2d(layout, taps):
+def conv_transpose2d(layout, taps, **options):
     def call(x, weight, bias, epsilon):
         x = x.to(memory_format=layout)
         geometry = {"stride": (2, 1), "padding": (1, 0), "output_padding": (1, 0), "groups": 2}
-        return yat_conv_transpose2d(x, weight, bias, **geometry, taps=taps, epsilon=epsilon)
+        return yat_conv_transpose2d(x, weight, bias, **geometry, taps=taps, epsilon=epsilon, **options)
 
     return call, (randn(1, 4, 2, 2), randn(4, 1, 2, 2, seed=1), randn(2), positive(1))
 
@@ -61,6 +60,11 @@ FUNCTIONS = [
     pytest.param(*conv1d(), id="conv1d"),
     pytest.param(*conv2d(torch.contiguous_format), id="conv2d"),
     pytest.param(*conv2d(torch.channels_last), id="conv2d, channels last"),
+    pytest.param(*conv2d(torch.channels_last, spherical=True), id="conv2d, spherical"),
+    pytest.param(
+        *conv_transpose2d(torch.contiguous_format, "contributing", spherical=True),
+        id="conv_transpose2d, spherical",
+    ),
     pytest.param(*conv_transpose2d(torch.contiguous_format, "contributing"), id="conv_transpose2d"),
     pytest.param(
         *conv_transpose2d(torch.channels_last, "contributing"), id="conv_transpose2d, channels last"
@@ -142,6 +146,19 @@ def test_gradient_of_what_is_frozen_is_not_computed(frozen):
     yat_linear(x, weight).sum().backward()
     without = {name for name, tensor in {"x": x, "weight": weight}.items() if tensor.grad is None}
     assert without == {frozen}
+
+
+def test_a_vector_of_zeros_on_the_sphere_has_the_plain_gradient():
+    """What has no direction has a cosine of 0 with everything, and finite gradients."""
+    x, weight, bias = torch.zeros(2, 3, dtype=torch.float64), randn(2, 3, seed=1), randn(2)
+    leaves = (x.requires_grad_(), weight, bias)
+
+    def total(x, weight, bias):
+        return yat_linear(x, weight, bias, spherical=True).sum()
+
+    found = torch.autograd.grad(total(*leaves), leaves)
+    torch.testing.assert_close(found, func.grad(total, argnums=(0, 1, 2))(*leaves))
+    assert all(grad.isfinite().all() for grad in found)
 
 
 def test_backward_keeps_no_differences():

@@ -125,6 +125,22 @@ def test_a_failed_conversion_leaves_nothing_frozen():
     assert trained(model.unused) == {"weight", "bias"}
 
 
+class _Raw(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.randn(5, 4))
+
+    def forward(self, x):
+        return nn.functional.linear(x, self.w)
+
+
+def test_a_weight_that_a_container_keeps_is_not_frozen():
+    """A layer that stands for a call of a function doesn't stop its container's parameter."""
+    rule = {"match": {"parameter": "w"}, "replace": {"with": "YatLinear", "freeze_kernel": True}}
+    (skipped,) = bc.plan(_Raw(), {"version": 1, "rules": [rule]}, example_inputs=(X,)).skipped
+    assert skipped.reason == "its container keeps the weights, which would stop training"
+
+
 def test_a_layer_without_bias_has_none_to_freeze():
     """A constant bias stands alone there."""
     model = bc.convert(nn.Sequential(nn.Linear(4, 5, bias=False)), rules(constant_bias=0.5, epsilon=0.1))

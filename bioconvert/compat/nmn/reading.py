@@ -78,7 +78,7 @@ def read(
 def load_layer(
     state_dict: Mapping[str, torch.Tensor], kind: str, *, generation: str, **options: object
 ) -> nn.Module:
-    """Build the layer of ours that computes what one layer of nmn does.
+    """Build the layer of ours that computes what one layer of nmn does, on copies of its tensors.
 
     Args:
         state_dict: the layer's own tensors.
@@ -95,11 +95,12 @@ def load_layer(
         >>> load_layer(state, "YatNMN", generation="0.3", epsilon=1.0, defaults=True)(torch.zeros(3))
         tensor([0., 0.], grad_fn=...)
     """
+    if "" not in {found.path for found in find_layers(state_dict)}:
+        raise ArchitectureError(f"these must be the tensors of one layer of nmn: {listed(state_dict)}")
     imported = read(state_dict, generation=generation, options={"": {"kind": kind, **options}})
-    if [layer.path for layer in imported.layers] != [""]:
-        raise ArchitectureError(f"these must be the tensors of one layer: {listed(state_dict)}")
     module = imported.layers[0].build()
-    module.load_state_dict(dict(imported.state))
+    own = {name: tensor.detach().clone() for name, tensor in imported.state.items()}
+    module.load_state_dict(own, assign=True)
     return module
 
 

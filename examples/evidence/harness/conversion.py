@@ -75,6 +75,10 @@ def outcome(model: nn.Module, method: str, data: Digits, samples: int, seed: int
     other = converted(model, method, data.inputs[:samples])
     with torch.no_grad():
         explained = r_squared(other(data.test_inputs), model(data.test_inputs))
-    at_once = accuracy(other, data)
-    train(other, data, steps=tuning, seed=seed + 1000, rate=TUNING_RATE)
-    return Outcome(at_once, explained, accuracy(other, data))
+    return Outcome(accuracy(other, data), explained, tuned(other, data, seed, tuning))
+
+
+def tuned(model: nn.Module, data: Digits, seed: int, steps: int) -> float:
+    """Train a network on for some steps and give its accuracy."""
+    train(model, data, steps=steps, seed=seed + 1000, rate=TUNING_RATE)
+    return accuracy(model, data)
