@@ -93,7 +93,7 @@ class Scores:
         total = q_norm + k_norm
         close = out * self.constant < NEAR * total + epsilon
         near = near_pairs(close, total, tile.of_queries(self.q), tile.of_keys(self.k), self.floor)
-        own = epsilon if isinstance(epsilon, float) else epsilon.expand(out.shape)[near.pairs]
+        own = epsilon.expand(out.shape)[near.pairs] if isinstance(epsilon, torch.Tensor) else epsilon
         out[near.pairs] = (near.distance + own) / self.constant
         return near
 

@@ -1,32 +1,31 @@
-"""Going over from one function's output to another's: a tensor, or a tuple of tensors and ``None``."""
+"""Going over from one function's output to another's: a tensor, or a tuple of them."""
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 
 from bioconvert.functional.eager import is_recorded
 
-Output = TypeVar("Output", torch.Tensor, tuple[torch.Tensor | None, ...])
+Output = TypeVar("Output", torch.Tensor, tuple[Any, ...])
 
 
 def blend(original: Output, replaced: Output, amount: float) -> Output:
     r"""Give :math:`(1 - \lambda) f + \lambda g` for a number :math:`\lambda`."""
-    if isinstance(original, tuple):
-        pairs = zip(original, replaced, strict=True)
-        return tuple(None if f is None or g is None else blend(f, g, amount) for f, g in pairs)
-    return (1 - amount) * original + amount * replaced
+    return _mixed(original, replaced, lambda f, g: (1 - amount) * f + amount * g)
 
 
 def select(original: Output, replaced: Output, amount: torch.Tensor) -> Output:
     r"""Give :math:`(1 - \lambda) f + \lambda g` for a tensor :math:`\lambda`; f or g alone at its ends."""
-    if isinstance(original, tuple):
-        pairs = zip(original, replaced, strict=True)
-        return tuple(None if f is None or g is None else select(f, g, amount) for f, g in pairs)
-    amount = amount.to(original.dtype)
-    mixed = (1 - amount) * original + amount * replaced
-    return torch.where(amount <= 0, original, torch.where(amount >= 1, replaced, mixed))
+
+    def selected(f: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
+        share = amount.to(f.dtype)
+        mixed = (1 - share) * f + share * g
+        return torch.where(share <= 0, f, torch.where(share >= 1, g, mixed))
+
+    return _mixed(original, replaced, selected)
 
 
 def fade(original: torch.Tensor, replaced: torch.Tensor, step: torch.Tensor, steps: int) -> torch.Tensor:
@@ -44,6 +43,17 @@ def fade(original: torch.Tensor, replaced: torch.Tensor, step: torch.Tensor, ste
     if done <= 0:
         return original
     return replaced if done >= steps else blend(original, replaced, done / steps)
+
+
+def _mixed(
+    original: Output, replaced: Any, mix: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+) -> Output:
+    """Mix the floating-point tensors of two outputs; of a packed sequence, the rest describes the form."""
+    if isinstance(original, tuple):
+        pairs = zip(original, replaced, strict=True)
+        mixed: list[Any] = [None if f is None or g is None else _mixed(f, g, mix) for f, g in pairs]
+        return type(original)(*mixed) if hasattr(original, "_fields") else tuple(mixed)
+    return mix(original, replaced) if original.is_floating_point() else original
 
 
 def is_symbolic(step: torch.Tensor) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils.rnn import PackedSequence
 
 from bioconvert.core.change import Change, Old, TensorRecipe
 from bioconvert.core.errors import Refused
@@ -184,9 +185,13 @@ class Morphing(nn.Module):
         ]
 
     def _joined(self, args: tuple[Any, ...], parameters: list[nn.Parameter]) -> tuple[Any, ...]:
-        if not args or not isinstance(args[0], torch.Tensor):
+        if not args or not isinstance(args[0], (torch.Tensor, PackedSequence)):
             return args
-        first = joined(args[0], parameters)
+        first = args[0]
+        if isinstance(first, PackedSequence):
+            first = first._replace(data=joined(first.data, parameters))
+        else:
+            first = joined(first, parameters)
         # What is given twice stays one tensor: an attention looks whether it attends to itself.
         return tuple(first if each is args[0] else each for each in args)
 

@@ -274,3 +274,26 @@ def test_bad_options_are_found_while_loading(options, message):
     """A value out of bounds, or an option that doesn't exist, is an error of the rules."""
     with pytest.raises(ValueError, match=message):
         bc.plan(seeded("LSTM"), rules("LSTM", **options))
+
+
+@pytest.mark.parametrize("kind", ["RNN", "GRU", "LSTM"])
+def test_packed_sequences_morph(kind):
+    """Original and replacement are blended where sequences of several lengths are packed, too."""
+    torch.manual_seed(0)
+    model = nn.ModuleDict({"layer": getattr(nn, kind)(4, 3)})
+    packed = pack_padded_sequence(torch.randn(5, 3, 4), torch.tensor([5, 2, 4]), enforce_sorted=False)
+    ends = []
+    for done in (0, 2, 4):
+        twin = copy.deepcopy(model)
+        rule = {"match": {"path": "layer"}, "replace": {"with": f"Yat{kind}", "morph": {"steps": 4}}}
+        bc.convert(twin, {"version": 1, "rules": [rule]})
+        for _ in range(done):
+            bc.morph_step(twin)
+        y, state = twin["layer"](packed)
+        y.data.sum().backward()
+        assert all(p.grad is not None for p in twin.parameters())
+        assert torch.equal(y.batch_sizes, packed.batch_sizes)
+        ends.append((y.data.detach(), state[0].detach() if isinstance(state, tuple) else state.detach()))
+    for first, middle, last in zip(*ends, strict=True):
+        assert torch.allclose(middle, (first + last) / 2, atol=1e-6)
+    assert torch.equal(ends[0][0], model["layer"](packed)[0].data)
