@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     from bioconvert import compat as compat
     from bioconvert import functional as functional
     from bioconvert import layers as layers
-    from bioconvert.api import convert, drift, finalize, load, morph_step, plan, revert, save
+    from bioconvert.api import Plasticity, convert, drift, finalize, load, morph_step, plan, revert, save
     from bioconvert.core.errors import BioconvertError, ConversionError, RuleError
     from bioconvert.ruleset import RuleSet
 
 __all__ = [
     "BioconvertError",
     "ConversionError",
+    "Plasticity",
     "RuleError",
     "RuleSet",
     "__version__",
@@ -43,7 +44,7 @@ __all__ = [
 
 logging.getLogger("bioconvert").addHandler(logging.NullHandler())
 
-_FUNCTIONS = ("convert", "drift", "finalize", "load", "morph_step", "plan", "revert", "save")
+_FUNCTIONS = ("Plasticity", "convert", "drift", "finalize", "load", "morph_step", "plan", "revert", "save")
 _PACKAGES = ("compat", "functional", "layers")
 _export = lazy_exports(
     __name__,

@@ -14,11 +14,14 @@ MODULES = [
     for info in pkgutil.walk_packages(bioconvert.__path__, "bioconvert.")
     if not info.name.endswith("__main__")
 ]
+NEEDS_TRITON = ("bioconvert.functional.triton_kernels", "bioconvert.functional.triton_yat")
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_in_docstrings_are_true(name):
     """Every example gives what it says; torch and nn are at hand, as they are to a reader."""
+    if name in NEEDS_TRITON:
+        pytest.importorskip("triton", reason="the Triton kernels need the package triton")
     module = importlib.import_module(name)
     found = doctest.testmod(
         module,

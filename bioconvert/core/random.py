@@ -35,6 +35,10 @@ class Stream:
         """Draw uniform numbers in [0, 1): fp32, on the CPU."""
         return self._draw(purpose, shape, step, lambda n, g: torch.rand(n, generator=g))
 
+    def chunk(self, purpose: str, index: int, count: int, *, step: int = 0) -> torch.Tensor:
+        """Draw standard normal numbers, the first ``count`` of one chunk of :meth:`normal`."""
+        return torch.randn(count, generator=self._generator(purpose, step, index))
+
     def _draw(
         self,
         purpose: str,

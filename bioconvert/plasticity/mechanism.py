@@ -31,16 +31,16 @@ _classes: dict[str, type[Mechanism]] = {}
 class Mechanism(Schedule, ABC):
     """A mechanism of plasticity with its options; a subclass is a frozen dataclass of them.
 
-    What it knows of a parameter lies in buffers of the module that owns it, so that it is saved and moved with
-    the weight. Around each step of the optimizer, a mechanism that acts then is asked, in this order:
+    What it knows of a parameter lies in buffers of the module that owns it, so that it is saved and moved
+    with the weight. Around each step of the optimizer, a mechanism that acts then is asked, in this order:
 
     1. :meth:`prepare`, once for each parameter;
     2. :meth:`scale`, for each part of the parameter, by what the weights' update is multiplied;
     3. :meth:`change`, once for each parameter, after the step.
 
     Args:
-        target: what a rate multiplies: the ``"update"`` that the optimizer made, or the ``"gradient"`` that it
-            is given. An adaptive optimizer divides by the gradient's size, so that a constant factor on it is
+        target: what a rate multiplies: the ``"update"`` that the optimizer made, or the ``"gradient"`` that
+            it is given. An adaptive optimizer divides by the gradient's size, so that a constant factor on it is
             lost; ``"auto"`` takes the gradient for plain SGD without weight decay, where both are the same
             and the gradient is cheaper, and the update everywhere else.
     """
@@ -50,6 +50,8 @@ class Mechanism(Schedule, ABC):
     name: ClassVar[str]
     scales: ClassVar[bool] = False
     """Whether it has a :meth:`scale`."""
+    compares: ClassVar[bool] = False
+    """Whether its :meth:`change` looks at the weight before the step."""
 
     def tensors(self, parameter: str) -> Mapping[str, TensorRecipe]:
         """Say what it keeps of a parameter, by a short name each."""
@@ -86,8 +88,11 @@ def plastic(name: str) -> Callable[[_Class], _Class]:
 
 
 def mechanism_named(name: str, options: Mapping[str, Any]) -> Mechanism:
-    """Give a mechanism with these options."""
-    return _classes[name](**options)
+    """Give a mechanism with these options; what was a tuple may be a list, as in a file."""
+    given: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in options.items()
+    }
+    return _classes[name](**given)
 
 
 def _builder(name: str, cls: type[Mechanism]) -> Callable[..., Change]:

@@ -14,17 +14,17 @@ class Moment:
 
     Args:
         step: its number, from 0.
-        gradient: what the optimizer was given, without a scaler's factor; in the layout of the weight.
-        group: the optimizer's settings for the parameter.
-        state: what the optimizer keeps of the parameter.
-        before: the weight before the step, where a mechanism needs it afterwards; until the step is done, the
-            weight itself.
-        notes: what :meth:`Mechanism.prepare` found, by mechanism.
+        gradient: what the optimizer was given, without a scaler's factor; ``None`` outside of a step.
+        group: the optimizer's settings for the parameter, such as ``lr``.
+        state: what the optimizer keeps of the parameter; empty before its first step.
+        before: the weight before the step: until the step is done the weight itself, afterwards a copy where
+            a mechanism needs one.
+        notes: what mechanisms found in ``prepare``, by name of the mechanism.
     """
 
     step: int
-    gradient: torch.Tensor
-    group: dict[str, Any]
-    state: dict[str, Any]
-    before: torch.Tensor
+    gradient: torch.Tensor | None = None
+    group: dict[str, Any] = field(default_factory=dict)
+    state: dict[str, Any] = field(default_factory=dict)
+    before: torch.Tensor | None = None
     notes: dict[str, Any] = field(default_factory=dict)

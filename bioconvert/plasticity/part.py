@@ -1,4 +1,4 @@
-"""A piece of a parameter that fits the processor's cache, with the factor that its update is multiplied by."""
+"""A piece of a parameter that fits the processor's cache, with the factor of its update."""
 
 from __future__ import annotations
 
@@ -33,20 +33,30 @@ class Part:
         self.gradient = gradient
         self.factor: torch.Tensor | None = None
 
+    @property
+    def place(self) -> slice:
+        """Where the piece lies in the flat parameter."""
+        return slice(self.start, self.start + self.weight.numel())
+
     def kept(self, mechanism: Mechanism, key: str) -> torch.Tensor:
-        """Give this piece of what a mechanism keeps of the parameter; what is written to it stays."""
-        whole = self.synapses.tensor(mechanism, key)
-        return flat(whole)[self.start : self.start + self.weight.numel()]
+        """Give this piece of what a mechanism keeps of each weight; what is written to it stays."""
+        return flat(self.synapses.tensor(mechanism, key))[self.place]
 
     def normal(self, mechanism: Mechanism, purpose: str = "normal") -> torch.Tensor:
-        """Draw a standard normal number for each weight, a function of seed, name, step and position."""
+        """Draw a standard normal number for each weight: a function of seed, name, step and position."""
         drawn = self.synapses.stream.chunk(
             f"{mechanism.name} {purpose}", self.start // CHUNK, self.weight.numel(), step=self.moment.step
         )
         return drawn.to(self.weight)
 
-    def multiply(self, factor: torch.Tensor, strength: float = 1.0) -> None:
-        """Multiply the factor of the update; at less than full strength, by ``1 + strength · (factor - 1)``."""
+    def multiply(self, factor: torch.Tensor, mechanism: Mechanism) -> None:
+        """Multiply the factor of the update; while the mechanism warms up, by a value nearer to 1.
+
+        Args:
+            factor: it is not written to.
+            mechanism: whose factor it is.
+        """
+        strength = mechanism.strength(self.moment.step)
         if strength < 1:
             factor = torch.lerp(torch.ones_like(factor), factor, strength)
         self.factor = factor if self.factor is None else self.factor * factor
@@ -54,6 +64,8 @@ class Part:
 
 def parts(synapses: Synapses, moment: Moment) -> Iterator[Part]:
     """Cut a parameter into pieces of as many elements as one generator draws."""
+    assert moment.before is not None
+    assert moment.gradient is not None
     weight, gradient = flat(moment.before), flat(moment.gradient)
     for start in range(0, weight.numel(), CHUNK):
         piece = slice(start, start + CHUNK)
@@ -61,5 +73,9 @@ def parts(synapses: Synapses, moment: Moment) -> Iterator[Part]:
 
 
 def flat(tensor: torch.Tensor) -> torch.Tensor:
-    """Give a tensor as one row, without a copy wherever its memory lies in one piece."""
-    return tensor.detach().view(-1)
+    """Give a tensor as one row that shares its memory, in the order in which the elements lie there."""
+    tensor = tensor.detach()
+    if tensor.is_contiguous():
+        return tensor.view(-1)
+    order = sorted(range(tensor.dim()), key=tensor.stride, reverse=True)
+    return tensor.permute(order).view(-1)

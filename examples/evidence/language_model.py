@@ -24,7 +24,7 @@ from .harness.findings import Bar, Finding, Settings
 from .harness.transformer import LanguageModel
 
 SEEDS = 1
-STEPS = 1200
+STEPS = 600
 QUICK_STEPS = 150
 CONTEXT = 64
 _BATCH = 32

@@ -74,7 +74,7 @@ def _median(figures: Sequence[Figure], name: str, bar: Bar) -> Figure:
 def _saved(case: Case) -> Figure:
     given = _given(case)
     ours, peers = (saved_bytes(case.makers[name](), given) for name in (OURS, PEER))
-    return Figure(f"{case}: saved for backward, {OURS} / {PEER}", ours / peers, "x", SAVED_OVER_PEER)
+    return Figure(f"{case}: saved, {OURS} / {PEER}", ours / peers, "x", SAVED_OVER_PEER)
 
 
 def _given(case: Case) -> torch.Tensor:

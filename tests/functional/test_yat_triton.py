@@ -1,6 +1,7 @@
 """The Triton kernels, run by Triton's interpreter where there is no GPU, against the plain formula."""
 
 import os
+import sys
 from contextlib import contextmanager
 
 import pytest
@@ -28,6 +29,8 @@ def triton_kernels(monkeypatch):
     if not HAS_GPU:
         # Read when a kernel is defined; without a GPU Triton has no other use in this process.
         monkeypatch.setenv("TRITON_INTERPRET", "1")
+        for name in ("triton_kernels", "triton_yat"):
+            monkeypatch.delitem(sys.modules, f"bioconvert.functional.{name}", raising=False)
     pytest.importorskip("triton", reason="the Triton kernels need the package triton")
     monkeypatch.setattr(triton_switch._Switch, "on", True)
     assert kernel_for(randn(1)).__name__ == "bioconvert.functional.triton_yat"
