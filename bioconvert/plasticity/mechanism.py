@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_type_hints
 
@@ -16,6 +16,7 @@ from bioconvert.plasticity.schedule import Schedule, Target
 if TYPE_CHECKING:
     import torch
     from torch import nn
+    from torch.utils.hooks import RemovableHandle
 
     from bioconvert.plasticity.moment import Moment
     from bioconvert.plasticity.part import Part
@@ -40,7 +41,7 @@ class Mechanism(Schedule, ABC):
 
     Args:
         target: what a rate multiplies: the ``"update"`` that the optimizer made, or the ``"gradient"`` that
-            it is given. An adaptive optimizer divides by the gradient's size, so that a constant factor on it is
+            it is given. An adaptive optimizer divides by the size of the gradient: a constant factor is
             lost; ``"auto"`` takes the gradient for plain SGD without weight decay, where both are the same
             and the gradient is cheaper, and the update everywhere else.
     """
@@ -73,6 +74,19 @@ class Mechanism(Schedule, ABC):
 
     def change(self, synapses: Synapses, moment: Moment) -> None:
         """Change the weights, after the optimizer did."""
+
+    def watch(self, synapses: Synapses) -> Iterable[RemovableHandle]:
+        """Watch the model at work: register hooks when an optimizer is bound, which go when it is unbound.
+
+        A copy of the model has none of them, if the hooks are made by :func:`.watching.on_forward`.
+        """
+        del synapses
+        return ()
+
+    def report(self, synapses: Synapses) -> Mapping[str, float]:
+        """Give what the history notes of a parameter, by name."""
+        del synapses
+        return {}
 
 
 def plastic(name: str) -> Callable[[_Class], _Class]:
