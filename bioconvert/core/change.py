@@ -132,6 +132,7 @@ class Site:
         data: the sample data that will pass through the module, so that ``fit`` can be used.
         parameter: name of the module's parameter that the rule selected; empty where it selected the module.
         seed: decides, with the path, the random numbers of a ``fit``.
+        is_last: whether it is the model's last layer, linear or convolution.
     """
 
     path: str
@@ -142,6 +143,7 @@ class Site:
     data: SampleData = "none"
     parameter: str = ""
     seed: int = 0
+    is_last: bool = False
 
     @property
     def has_data(self) -> bool:

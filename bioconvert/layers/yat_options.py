@@ -14,6 +14,7 @@ from torch import nn
 
 from bioconvert.functional.transposed import Taps
 from bioconvert.functional.units import BiasMode
+from bioconvert.layers.starting_values import inverse_softplus
 from bioconvert.layers.tolerance import tolerate
 
 Alpha = Literal["learnable", "exponent", "none"] | float
@@ -159,7 +160,7 @@ def yat_parameters(
     if offset:
         found["offset"] = ((units,), 0.0)
     if learnable_epsilon:
-        found["raw_epsilon"] = (shape, _inverse_softplus(epsilon))
+        found["raw_epsilon"] = (shape, float(inverse_softplus(torch.tensor(epsilon, dtype=torch.float64))))
     return found
 
 
@@ -229,8 +230,3 @@ def _checked_bank(bank: nn.Parameter, weight: torch.Tensor, unit_dim: int) -> nn
         wanted = [f">= {size}" if dim == unit_dim else str(size) for dim, size in enumerate(own)]
         raise ValueError(f"kernel_bank must have the shape [{', '.join(wanted)}], got {given}")
     return bank
-
-
-def _inverse_softplus(value: float) -> float:
-    """Give the number whose softplus is ``value``: log(eᵛ − 1), exact where v is small."""
-    return float(torch.tensor(value, dtype=torch.float64).expm1().log())

@@ -54,6 +54,9 @@ class Binding:
             optimizer.register_step_pre_hook(self._before),
             optimizer.register_step_post_hook(self._after),
         ]
+        for each in self.synapses:
+            for mechanism in each.mechanisms:
+                self._handles += mechanism.watch(each)
 
     def remove(self) -> None:
         """Let the optimizer step alone again."""

@@ -54,6 +54,11 @@ class Mechanism(Schedule, ABC):
     compares: ClassVar[bool] = False
     """Whether its :meth:`change` looks at the weight before the step."""
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """Its options by name, from which :func:`mechanism_named` makes it again."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
     def tensors(self, parameter: str) -> Mapping[str, TensorRecipe]:
         """Say what it keeps of a parameter, by a short name each."""
         del parameter
@@ -65,6 +70,15 @@ class Mechanism(Schedule, ABC):
         Raises:
             Refused: with the reason.
         """
+
+    def amend(self, change: Change, module: nn.Module, parameter: str, site: Site) -> Change:
+        """Say what else becomes of a module that carries it: overwritten tensors, another class, warnings.
+
+        Raises:
+            Refused: with the reason.
+        """
+        del module, parameter, site
+        return change
 
     def prepare(self, synapses: Synapses, moment: Moment) -> None:
         """Get ready for a step: take what is needed of the whole parameter."""
@@ -140,10 +154,12 @@ def _attached(module: nn.Module, site: Site, chosen: Mechanism) -> Change:
         for parameter in names
         for key, recipe in chosen.tensors(parameter).items()
     }
-    own = {field.name: getattr(chosen, field.name) for field in fields(chosen)}
-    attributes = {attribute_name(chosen.name, parameter): own for parameter in names}
+    attributes = {attribute_name(chosen.name, parameter): chosen.options for parameter in names}
     told = ", ".join(names) if names != ["weight"] else ""
-    return Change(adds=adds, attributes=attributes, summary=told)
+    change = Change(adds=adds, attributes=attributes, summary=told)
+    for parameter in names:
+        change = chosen.amend(change, module, parameter, site)
+    return change
 
 
 def attribute_name(mechanism: str, parameter: str) -> str:

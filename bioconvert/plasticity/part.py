@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from bioconvert.core.random import CHUNK
+from bioconvert.plasticity.layout import flat, laid_like
 from bioconvert.plasticity.mechanism import Mechanism
 from bioconvert.plasticity.moment import Moment
 from bioconvert.plasticity.synapses import Synapses
@@ -18,25 +19,28 @@ class Part:
     Args:
         synapses: the parameter.
         moment: the step.
-        start: the piece's first element in the parameter.
+        place: where the piece lies in what this process holds of the parameter, flat.
+        start: the piece's first element in the whole parameter.
         weight: the weights before the step.
         gradient: their gradient.
     """
 
     def __init__(
-        self, synapses: Synapses, moment: Moment, start: int, weight: torch.Tensor, gradient: torch.Tensor
+        self,
+        synapses: Synapses,
+        moment: Moment,
+        place: slice,
+        start: int,
+        weight: torch.Tensor,
+        gradient: torch.Tensor,
     ):
         self.synapses = synapses
         self.moment = moment
+        self.place = place
         self.start = start
         self.weight = weight
         self.gradient = gradient
         self.factor: torch.Tensor | None = None
-
-    @property
-    def place(self) -> slice:
-        """Where the piece lies in the flat parameter."""
-        return slice(self.start, self.start + self.weight.numel())
 
     def kept(self, mechanism: Mechanism, key: str) -> torch.Tensor:
         """Give this piece of what a mechanism keeps of each weight; what is written to it stays."""
@@ -44,10 +48,12 @@ class Part:
 
     def normal(self, mechanism: Mechanism, purpose: str = "normal") -> torch.Tensor:
         """Draw a standard normal number for each weight: a function of seed, name, step and position."""
-        drawn = self.synapses.stream.chunk(
-            f"{mechanism.name} {purpose}", self.start // CHUNK, self.weight.numel(), step=self.moment.step
-        )
-        return drawn.to(self.weight)
+        index, first = divmod(self.start, CHUNK)
+        # How the first numbers of a generator come out depends on how many are asked for.
+        count = min(CHUNK, self.synapses.extent.total - index * CHUNK)
+        purpose = f"{mechanism.name} {purpose}"
+        drawn = self.synapses.stream.chunk(purpose, index, count, step=self.moment.step)
+        return drawn[first : first + self.weight.numel()].to(self.weight)
 
     def multiply(self, factor: torch.Tensor, mechanism: Mechanism) -> None:
         """Multiply the factor of the update; while the mechanism warms up, by a value nearer to 1.
@@ -63,19 +69,13 @@ class Part:
 
 
 def parts(synapses: Synapses, moment: Moment) -> Iterator[Part]:
-    """Cut a parameter into pieces of as many elements as one generator draws."""
+    """Cut what this process holds of a parameter into pieces, each within what one generator draws."""
     assert moment.before is not None
     assert moment.gradient is not None
-    weight, gradient = flat(moment.before), flat(moment.gradient)
-    for start in range(0, weight.numel(), CHUNK):
-        piece = slice(start, start + CHUNK)
-        yield Part(synapses, moment, start, weight[piece], gradient[piece])
-
-
-def flat(tensor: torch.Tensor) -> torch.Tensor:
-    """Give a tensor as one row that shares its memory, in the order in which the elements lie there."""
-    tensor = tensor.detach()
-    if tensor.is_contiguous():
-        return tensor.view(-1)
-    order = sorted(range(tensor.dim()), key=tensor.stride, reverse=True)
-    return tensor.permute(order).view(-1)
+    weight, gradient = flat(moment.before), flat(laid_like(moment.gradient, moment.before))
+    offset, done = synapses.extent.start, 0
+    while done < weight.numel():
+        start = offset + done
+        place = slice(done, min(done + CHUNK - start % CHUNK, weight.numel()))
+        yield Part(synapses, moment, place, start, weight[place], gradient[place])
+        done = place.stop

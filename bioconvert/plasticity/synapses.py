@@ -9,7 +9,9 @@ import torch
 from torch import nn
 
 from bioconvert.core.random import Stream
+from bioconvert.plasticity.layout import laid_like
 from bioconvert.plasticity.mechanism import OPTIONS, Mechanism, buffer_name, mechanism_named
+from bioconvert.plasticity.shards import Extent, distribute_like, extent_of, is_distributed, local, total
 
 
 @dataclass(eq=False)
@@ -17,6 +19,8 @@ class Synapses:
     """One parameter with the mechanisms that are attached to it.
 
     A parameter that several modules hold is the first one's, so that it has one rate, importance and sign.
+    Where each process holds some rows only (FSDP2), :attr:`weight` and :meth:`tensor` are those rows;
+    :meth:`total` adds up over the processes.
 
     Args:
         module: the module that owns it.
@@ -33,11 +37,26 @@ class Synapses:
     seed: int = 0
 
     @property
-    def weight(self) -> nn.Parameter:
-        """The parameter as it is now: loading and sharding put others in its place."""
+    def held(self) -> nn.Parameter:
+        """The parameter as the module holds it now: loading and sharding put others in its place."""
         found = self.module._parameters[self.parameter]
         assert found is not None
         return found
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """The parameter as it is now, or the rows of it that this process holds."""
+        return local(self.held)
+
+    @property
+    def extent(self) -> Extent:
+        """What this process holds of the parameter."""
+        return extent_of(self.held, self.path)
+
+    @property
+    def rows(self) -> slice:
+        """The rows that this process holds."""
+        return self.extent.rows
 
     @property
     def stream(self) -> Stream:
@@ -45,10 +64,28 @@ class Synapses:
         return Stream(self.seed, self.path)
 
     def tensor(self, mechanism: Mechanism, key: str) -> torch.Tensor:
-        """Give what a mechanism keeps of it."""
-        found = self.module._buffers[buffer_name(mechanism.name, self.parameter, key)]
-        assert found is not None
-        return found
+        """Give what a mechanism keeps of it, element for element where it has the parameter's shape."""
+        name = buffer_name(mechanism.name, self.parameter, key)
+        kept, held = self.module._buffers[name], self.held
+        assert kept is not None
+        if kept.shape == held.shape:
+            settled = self._settled(kept, held)
+            if settled is not kept:
+                self.module._buffers[name] = settled
+            kept = settled
+        return local(kept)
+
+    def total(self, values: torch.Tensor) -> torch.Tensor:
+        """Add up what each process found on its rows; every process has to ask."""
+        return total(values, self.held, self.path)
+
+    def _settled(self, kept: torch.Tensor, held: nn.Parameter) -> torch.Tensor:
+        """Let the elements of a buffer lie where those of the parameter do."""
+        if is_distributed(kept):
+            return kept
+        if is_distributed(held):
+            return distribute_like(kept, held, self.rows)
+        return laid_like(kept, held.detach())
 
 
 def synapses_in(model: nn.Module, seed: int) -> list[Synapses]:
@@ -61,11 +98,15 @@ def synapses_in(model: nn.Module, seed: int) -> list[Synapses]:
                 continue
             own = found.get(id(held))
             if own is None:
-                name = f"{path}.{parameter}" if path else parameter
+                name = ".".join(each for each in (*path.split("."), parameter) if each and each not in _WRAPPED)
                 found[id(held)] = Synapses(module, parameter, name, (mechanism,), seed)
             elif all(mechanism.name != other.name for other in own.mechanisms):
                 own.mechanisms = (*own.mechanisms, mechanism)
     return list(found.values())
+
+
+_WRAPPED = ("_orig_mod", "_checkpoint_wrapped_module")
+"""What compiling and checkpointing put into the names of what they wrap; random numbers go by the names."""
 
 
 def _attached_to(module: nn.Module) -> Iterator[tuple[str, Mechanism]]:

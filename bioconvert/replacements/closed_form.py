@@ -21,6 +21,7 @@ from torch import nn
 
 from bioconvert.core.change import Site
 from bioconvert.core.errors import Refused
+from bioconvert.layers.starting_values import RELATIVE_EPSILON
 from bioconvert.replacements.linear_map import bias_of, by_unit, rows_of, squared_norms, weight_of
 from bioconvert.replacements.normalisation import affine_of
 
@@ -30,8 +31,6 @@ EPSILON_RATIO = 100.0
 On networks trained on scikit-learn's digits, a ratio of 30 cost 4 points of accuracy over two hidden
 layers and 22 over four; a ratio of 100 cost 0.9 and 1.6, and one of 300 no less.
 """
-RELATIVE_EPSILON = 0.1
-"""ε over E‖x‖² of a layer that is not fitted."""
 _MOST_DEVIATIONS = 4.0
 """|μ|/σ beyond which an activation is taken at that distance from its bend."""
 _LEAST_CURVATURE = 1 / 15_000

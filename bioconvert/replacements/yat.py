@@ -126,6 +126,8 @@ def yat_change(layer: nn.Module, site: Site, options: dict[str, Any], start: Sta
     for name in ("softplus_bias", "scalar_bias"):
         if options[name] and layer.bias is None:
             raise Refused(f"`{name}` needs a bias, and the layer has none")
+    if options["constant_bias"] is not None and site.norm_becomes == "fold":
+        raise Refused("`constant_bias` and `norm: fold` can't both be: the norm's shift goes into the bias")
     way = chosen_way(start, site, options)
     if way != "keep":
         change = _started(layer, site, options, way, start)

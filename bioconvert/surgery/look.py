@@ -11,7 +11,7 @@ from torch import nn
 
 from bioconvert.core.classes import ancestor_names
 from bioconvert.core.errors import ConversionError, OptionError
-from bioconvert.core.families import family_root
+from bioconvert.core.families import family_of, family_root
 from bioconvert.core.wrappers import wrapper_of
 from bioconvert.graph.classes import original_class
 from bioconvert.graph.flow import Graphs
@@ -97,6 +97,13 @@ class Look:
             Candidate(self.tree.names_of(module), original_class(module), module, self._functions(module))
             for module in (*ordered, *(module for module in places if module not in ordered))
         ]
+
+    @cached_property
+    def last(self) -> nn.Module | None:
+        """The last linear or convolutional layer, in execution order where that is known."""
+        order = self.executed or [place.module for place in self.tree.modules()]
+        layers = (m for m in reversed(order) if family_of(original_class(m)) in ("linear", "conv"))
+        return next(layers, None)
 
     @cached_property
     def strays(self) -> list[Candidate]:

@@ -138,6 +138,7 @@ class Wish:
         parameter: the parameter that the rule names; empty where it names the module.
         data: the sample data that is at hand.
         seed: the seed of every random number.
+        is_last: whether the module is the model's last layer.
     """
 
     path: str
@@ -147,11 +148,14 @@ class Wish:
     parameter: str = ""
     data: SampleData = "none"
     seed: int = 0
+    is_last: bool = False
 
     @property
     def site(self) -> Site:
         """Where the module stands, but for what follows it."""
-        return Site(self.path, data=self.data, parameter=self.parameter, seed=self.seed)
+        return Site(
+            self.path, data=self.data, parameter=self.parameter, seed=self.seed, is_last=self.is_last
+        )
 
     @property
     def kind(self) -> str:

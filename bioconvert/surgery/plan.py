@@ -174,7 +174,8 @@ class _Planner:
     def _wish(self, selection: Selection, rule: Rule, action: Action) -> Wish:
         path = ".".join(name for name in (selection.candidate.names[0], selection.parameter) if name)
         module = _module(selection.candidate)
-        return Wish(path, module, rule, action, selection.parameter, self.data, self.seed)
+        is_last = module is self.look.last
+        return Wish(path, module, rule, action, selection.parameter, self.data, self.seed, is_last)
 
     def _kept(self, candidates: Iterable[Candidate]) -> dict[int, str]:
         """Give what no rule may touch: what a rule keeps, and everything inside it."""

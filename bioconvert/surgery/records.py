@@ -201,7 +201,7 @@ def _rewrite_again(place: Place, step: Json) -> None:
 
 def _freeze_again(module: nn.Module, step: Step) -> None:
     for name in step.frozen:
-        getattr(module, name).requires_grad_(False)
+        module._parameters[name].requires_grad_(False)  # type: ignore[union-attr]
 
 
 def _repeat(module: nn.Module, record: Json, places: Mapping[str, Place]) -> None:

@@ -51,7 +51,8 @@ def registered(monkeypatch):
         monkeypatch.setattr(registry, name, stand_in)
     kinds["replacements"].register("YatLinear", yat, ["torch.nn.Linear"])
     for dims in "123":
-        kinds["replacements"].register(f"YatConv{dims}d", yat, [f"torch.nn.Conv{dims}d"])
+        for kind in ("Conv", "ConvTranspose"):
+            kinds["replacements"].register(f"Yat{kind}{dims}d", yat, [f"torch.nn.{kind}{dims}d"])
     kinds["mechanisms"].register("fuzzy_lr", fuzzy_lr, [""])
     kinds["mechanisms"].register("rejuvenate", rejuvenate, [""])
     kinds["nodes"].register("block", block, [""])

@@ -38,7 +38,8 @@ def test_options_of_what_is_registered():
     """Each replacement, mechanism and node has its own options, with types, bounds and defaults."""
     rule = json_schema()["$defs"]["rule"]["properties"]
     forms = {form["properties"]["with"]["const"]: form for form in rule["replace"]["anyOf"]}
-    assert list(forms) == ["YatConv1d", "YatConv2d", "YatConv3d", "YatLinear"]
+    convolutions = [f"YatConv{kind}{dims}d" for kind in ("", "Transpose") for dims in "123"]
+    assert list(forms) == [*convolutions, "YatLinear"]
     linear = forms["YatLinear"]
     assert (linear["required"], linear["additionalProperties"]) == (["with"], False)
     assert linear["properties"]["drop_connect"]["exclusiveMaximum"] == 1

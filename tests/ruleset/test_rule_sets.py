@@ -98,7 +98,7 @@ def test_plain_values_share_nothing():
     """The dict holds no list twice, for which YAML would write an alias that can't be read."""
     text = yaml.safe_dump(resolve_rules(["yat", "yat-all", "yat"]).to_dict())
     assert "&id" not in text
-    assert len(RuleSet.from_text(text).rules) == 12
+    assert len(RuleSet.from_text(text).rules) == 15
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))])
