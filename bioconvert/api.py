@@ -51,7 +51,8 @@ def plan(
         example_inputs: a tuple of positional or a dict of keyword arguments for the model. With them the
             order of execution is known, layers are fitted to their old outputs, and use is proven on apply.
         calibration: batches of sample data, each as ``example_inputs`` or a tensor; layers are fitted to
-            them.
+            them, one after another, with progress in the log. To calibrate, 1,024 samples at most are used,
+            and kept in memory meanwhile.
         optimizer: kept in step with the model's parameters on apply.
         seed: every random number is a function of it, of the module's name and of the purpose.
 

@@ -30,6 +30,10 @@ class Total:
         else:
             self.add(one * other, place)
 
+    def divide(self, number: float) -> None:
+        """Divide what was added so far."""
+        self._sum = self.value().div_(number)
+
     def value(self) -> torch.Tensor:
         """Give the sum of all blocks."""
         return self._like.new_zeros(self._like.shape) if self._sum is None else self._sum
@@ -50,6 +54,10 @@ def least_in(block: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 def squared_sum(x: torch.Tensor, dim: int) -> torch.Tensor:
     """Sum the squares of ``x`` along one dimension, which stays with size 1; without a graph."""
+    if dim % x.dim() == x.dim() - 1 and x.is_contiguous():
+        # One pass, where the elements lie side by side.
+        length: torch.Tensor = torch.linalg.vector_norm(x, dim=dim, keepdim=True)
+        return length.square_()
     room = rooms(x).first
     if x.numel() <= BLOCK:
         return torch.square(x, out=shaped(room, x)).sum(dim, keepdim=True)

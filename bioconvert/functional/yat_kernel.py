@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 
 from bioconvert.functional.blocks import Place, at, places, rooms, shaped
+from bioconvert.functional.eager import has_values
 from bioconvert.functional.near import Watch
 from bioconvert.functional.totals import Total
 from bioconvert.functional.yat_formula import Coefficient, Terms
@@ -51,6 +52,7 @@ def forward(score: torch.Tensor, terms: Terms, floor: float, *, out: torch.Tenso
     quotient = torch.empty_like(score) if keep else None
     watch = Watch(score, terms, floor)
     shift = terms.weight_norm + terms.epsilon
+    scale, offset = _number(terms.alpha), _tensor(terms.offset, score)
     for place in places(score):
         part, y = at(score, place), at(out, place)
         q = shaped(rooms(score).first, part) if quotient is None else at(quotient, place)
@@ -59,11 +61,10 @@ def forward(score: torch.Tensor, terms: Terms, floor: float, *, out: torch.Tenso
         if terms.bias is not None:
             part.add_(_at(terms.bias, place))
         torch.div(part, q, out=q)
-        torch.mul(part, q, out=y)
-        if terms.alpha is not None:
-            y.mul_(_at(terms.alpha, place))
-        if terms.offset is not None:
-            y.add_(_at(terms.offset, place))
+        if scale is not None:
+            torch.addcmul(at(offset, place), part, q, value=scale, out=y)
+        else:
+            torch.mul(part, q, out=y).mul_(_at(terms.alpha, place)).add_(at(offset, place))
     return Forward(quotient, watch.far, watch.near)
 
 
@@ -99,13 +100,20 @@ def backward(
     """
     spaces = rooms(kept.quotient)
     by_score = _room_for(kept.quotient, spaces.third)
-    twice = 2.0 if alpha is None else 2 * alpha
+    scale = _number(alpha)
+    # A gradient of alpha is taken from what alpha has multiplied already, if there is a way back.
+    twice = 2 * scale if scale else None
+    zero = kept.quotient.new_zeros(1)
     for place in places(kept.quotient):
         onward, quotient, rise = at(grad, place), at(kept.quotient, place), at(by_score, place)
-        torch.mul(onward, quotient, out=rise)
+        if twice is not None:
+            torch.addcmul(zero, onward, quotient, value=twice, out=rise)
+        else:
+            torch.mul(onward, quotient, out=rise)
         if kept.biased is not None and "alpha" in sums:
             sums["alpha"].add_product(rise, at(kept.biased, place), place)
-        rise.mul_(_at(twice, place))
+        if twice is None:
+            rise.mul_(2).mul_(_at(alpha, place))
         fall = torch.mul(rise, quotient, out=shaped(spaces.first, rise))
         _add(sums, ("offset",), onward, place)
         _add(sums, ("bias",), rise, place)
@@ -114,6 +122,8 @@ def backward(
         by_norms = fall if far is None else fall * torch.where(far, 1.0, floor)
         _add(sums, ("input_norm", "weight_norm"), by_norms, place)
         rise.add_(fall if far is None else fall.mul_(far))
+    if twice is not None and "alpha" in sums:
+        sums["alpha"].divide(twice)
     return by_score
 
 
@@ -128,5 +138,21 @@ def _room_for(like: torch.Tensor, room: torch.Tensor) -> torch.Tensor:
     return shaped(room, like) if like.numel() <= room.numel() else torch.empty_like(like)
 
 
-def _at(term: Coefficient, place: Place) -> Coefficient:
+def _at(term: Coefficient | None, place: Place) -> Coefficient:
+    if term is None:
+        return 1.0
     return at(term, place) if isinstance(term, torch.Tensor) else term
+
+
+def _number(term: Coefficient | None) -> float | None:
+    """Give a coefficient that is the same everywhere, if its value can be looked at for free."""
+    if not isinstance(term, torch.Tensor):
+        return 1.0 if term is None else float(term)
+    return term.item() if term.numel() == 1 and has_values(term) else None
+
+
+def _tensor(term: Coefficient | None, like: torch.Tensor) -> torch.Tensor:
+    """Give a coefficient as a tensor that broadcasts."""
+    if isinstance(term, torch.Tensor):
+        return term
+    return like.new_full([1] * like.dim(), 0.0 if term is None else term)

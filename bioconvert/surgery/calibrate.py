@@ -83,18 +83,18 @@ class Calibration:
     values: dict[nn.Module, Values]
     converted: Callable[[Sequence[Operation]], AbstractContextManager[object]]
     called: Callable[[Sequence[Operation]], AbstractContextManager[object]]
-    done: int = 0
+    fitted: int = 0
     refused: dict[nn.Module, Refused] = field(default_factory=dict)
 
     def fit(self, pending: Sequence[Operation]) -> dict[nn.Module, Refused]:
         """Fit the layers of some operations; gives those that can't be."""
-        left, total = list(pending), len(pending)
+        left = list(pending)
         # Auxiliary heads run in training alone.
         for training in (False, True):
             if left:
                 order = self._order(training=training)
                 ready = sorted((o for o in left if o.module in order), key=lambda o: order[o.module])
-                self._fit_in_order(ready, order, total, training=training)
+                self._fit_in_order(ready, order, len(pending), training=training)
                 left = [operation for operation in left if operation.module not in order]
         self.refused |= {operation.module: Refused(NEVER_RAN) for operation in left}
         return self.refused
@@ -112,12 +112,11 @@ class Calibration:
             targets = self._targets(waiting, training=training)
             for operation in waiting:
                 if operation.module in targets:
-                    progress("calibrating", self.done, total)
+                    progress("calibrating", self.fitted + len(self.refused), total)
                     before = [o for o in self.operations if self._is_before(o, operation, order)]
                     self._fit_one(operation, targets.pop(operation.module), before, training=training)
-                    self.done += 1
             waiting = [operation for operation in waiting if not self._is_done(operation)]
-        progress("calibrating", self.done, total)
+        progress("calibrating", self.fitted + len(self.refused), total)
 
     def _is_before(self, one: Operation, other: Operation, order: Mapping[nn.Module, int]) -> bool:
         if one.module in self.refused or one.module is other.module:
@@ -169,6 +168,7 @@ class Calibration:
                     for given, target in zip(self._inputs(layer, batch, wanted), wanted, strict=True):
                         fit.observe(layer, given, target)
                 self.values[layer] = operation.named(fit.solve(layer))
+                self.fitted += 1
         except Refused as reason:
             self.refused[layer] = reason
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from bioconvert.graph.edits import Fade
+from bioconvert.graph.progress import count_step, counter_of
 from bioconvert.layers.tolerance import insist, tolerate
 from bioconvert.surgery.look import unwrapped
 from bioconvert.surgery.morphing import ADDED, PREFIX, STEP, STEPS, forget
@@ -24,7 +25,7 @@ def morph_step(model: nn.Module) -> float:
 
     Args:
         model: the model, wrapped by DDP, FSDP or a compiler or not; call this once after each step of its
-            optimizer.
+            optimizer, unless that is bound to a ``Plasticity`` of the model, which does it.
 
     Returns:
         The least :math:`\lambda` of its layers by then; 1 when all have arrived, or none morphs.
@@ -39,10 +40,9 @@ def morph_step(model: nn.Module) -> float:
     least = 1.0
     for module in model.modules():
         lengths = [length for step in steps_of(module) for length in _lengths(step)]
-        counter = module._buffers.get(STEP)
+        counter = counter_of(module)
         if lengths and counter is not None:
-            with torch.no_grad():
-                counter.add_(1)
+            count_step(module)
             if not counter.is_meta:
                 least = min(least, int(counter) / max(lengths))
     return least

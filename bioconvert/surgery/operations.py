@@ -199,7 +199,8 @@ def make_operation(wish: Wish, look: Look) -> Operation:
     if not isinstance(action, Attach):
         own = owning(module, look)
     chain = LayerChain.behind(module, wish.rule, action, look, has_data=wish.site.has_data)
-    change = entry.build(module, chain.site(wish.site), **action.options)
+    site = dataclasses.replace(chain.site(wish.site), graphs=look.graphs)
+    change = entry.build(module, site, **action.options)
     fold = None
     if chain.norm is not None and chain.norm_becomes == "fold":
         fold = folded(module, chain.norm)

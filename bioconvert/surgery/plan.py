@@ -16,6 +16,7 @@ from bioconvert.core.errors import Problem, Refused, RuleError
 from bioconvert.core.functions import functions_in
 from bioconvert.core.results import Applied, Outcome, Outcomes, Skipped
 from bioconvert.graph.session import sweep
+from bioconvert.plasticity.mechanism import attached_parameters
 from bioconvert.ruleset import Candidate, Rule, RuleSet, Selection, no_match, resolve_rules, select
 from bioconvert.surgery.apply import Job, carry_out_job
 from bioconvert.surgery.look import Look, unwrapped
@@ -135,6 +136,7 @@ class _Planner:
     seed: int
     operations: dict[Key, Operation] = field(default_factory=dict)
     refused: dict[Key, Skipped] = field(default_factory=dict)
+    carriers: dict[tuple[str, int], str] = field(default_factory=dict)
 
     @property
     def needs_graphs(self) -> bool:
@@ -192,9 +194,25 @@ class _Planner:
         try:
             if reason is not None:
                 raise Refused(reason)
-            self.operations[key] = make_operation(wish, self.look)
+            operation = make_operation(wish, self.look)
+            self._refuse_second_owner(operation)
+            self.operations[key] = operation
         except Refused as refusal:
             self.refused.setdefault(key, Skipped(wish.path, wish.rule.name, wish.kind, refusal.reason))
+
+    def _refuse_second_owner(self, operation: Operation) -> None:
+        """Refuse to attach to weights that another module, which carries the mechanism, holds as well."""
+        own = operation.module._parameters
+        held = [
+            (operation.action, id(own[name]))
+            for name in attached_parameters(operation.change)
+            if own.get(name) is not None
+        ]
+        owners = [self.carriers.get(each) for each in held]
+        if owners and all(owners):
+            raise Refused(f"its weight is that of {owners[0]!r}, which has {operation.name} already")
+        for each in held:
+            self.carriers.setdefault(each, operation.path)
 
     def outcomes(self) -> list[Outcome]:
         """Give what becomes of every selected module, in the order of the model."""
