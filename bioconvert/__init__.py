@@ -19,10 +19,13 @@ if TYPE_CHECKING:
     from bioconvert import functional as functional
     from bioconvert import layers as layers
     from bioconvert.api import Plasticity, convert, drift, finalize, load, morph_step, plan, revert, save
+    from bioconvert.compat.bio_transformations import BioConfig, BioConverter
     from bioconvert.core.errors import BioconvertError, ConversionError, RuleError
     from bioconvert.ruleset import RuleSet
 
 __all__ = [
+    "BioConfig",
+    "BioConverter",
     "BioconvertError",
     "ConversionError",
     "Plasticity",
@@ -51,6 +54,7 @@ _export = lazy_exports(
     {
         **dict.fromkeys(_FUNCTIONS, "bioconvert.api"),
         **dict.fromkeys(("BioconvertError", "ConversionError", "RuleError"), "bioconvert.core.errors"),
+        **dict.fromkeys(("BioConfig", "BioConverter"), "bioconvert.compat.bio_transformations"),
         "RuleSet": "bioconvert.ruleset",
     },
 )

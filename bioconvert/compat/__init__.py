@@ -6,9 +6,10 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from bioconvert.compat import bio_transformations as bio_transformations
     from bioconvert.compat import nmn as nmn
 
-__all__ = ["nmn"]
+__all__ = ["bio_transformations", "nmn"]
 
 
 def __getattr__(name: str) -> object:

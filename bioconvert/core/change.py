@@ -133,6 +133,8 @@ class Site:
         parameter: name of the module's parameter that the rule selected; empty where it selected the module.
         seed: decides, with the path, the random numbers of a ``fit``.
         is_last: whether it is the model's last layer, linear or convolution.
+        graphs: the graphs of the model's containers (:class:`bioconvert.graph.flow.Graphs`), if they are
+            known.
     """
 
     path: str
@@ -144,6 +146,7 @@ class Site:
     parameter: str = ""
     seed: int = 0
     is_last: bool = False
+    graphs: object = None
 
     @property
     def has_data(self) -> bool:

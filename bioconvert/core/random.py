@@ -35,6 +35,17 @@ class Stream:
         """Draw uniform numbers in [0, 1): fp32, on the CPU."""
         return self._draw(purpose, shape, step, lambda n, g: torch.rand(n, generator=g))
 
+    def gamma(
+        self, purpose: str, shape: tuple[int, ...], concentration: float, *, step: int = 0
+    ) -> torch.Tensor:
+        """Draw from the gamma distribution of a concentration, with scale 1: fp32, on the CPU."""
+        return self._draw(
+            purpose,
+            shape,
+            step,
+            lambda n, g: torch._standard_gamma(torch.full((n,), concentration), generator=g),
+        )
+
     def chunk(self, purpose: str, index: int, count: int, *, step: int = 0) -> torch.Tensor:
         """Draw standard normal numbers, the first ``count`` of one chunk of :meth:`normal`."""
         return torch.randn(count, generator=self._generator(purpose, step, index))

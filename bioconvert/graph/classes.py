@@ -81,16 +81,18 @@ def compose(behaviour: type[nn.Module], base: type[nn.Module]) -> type[nn.Module
     """Give the class of a ``base`` module that behaves as ``behaviour``.
 
     That is ``behaviour`` itself where it inherits from ``base``; otherwise a class that inherits from both,
-    one for each pair, so that ``isinstance`` and the methods of ``base`` keep working.
+    one for each pair, so that ``isinstance`` and the methods of ``base`` keep working. It is named after
+    ``behaviour``, or after ``base`` where ``behaviour`` says so by ``keeps_name``.
     """
     if issubclass(behaviour, base):
         return behaviour
     if issubclass(base, behaviour):
         return base
     if (behaviour, base) not in _composed:
-        namespace = {"__module__": behaviour.__module__, "__doc__": behaviour.__doc__}
+        named = base if getattr(behaviour, "keeps_name", False) else behaviour
+        namespace = {"__module__": named.__module__, "__doc__": named.__doc__}
         recipe = Recipe(compose, (behaviour, base))
-        made = made_class(behaviour.__name__, (behaviour, base), namespace, recipe)
+        made = made_class(named.__name__, (behaviour, base), namespace, recipe)
         _composed[behaviour, base] = made
     return _composed[behaviour, base]
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from bioconvert.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from bioconvert.layers.dann_linear import DannLinear
     from bioconvert.layers.dropped import Dropped
     from bioconvert.layers.gate_init import balanced_alpha
     from bioconvert.layers.initialisation import initialise
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GATE_TENSORS",
+    "DannLinear",
     "Dropped",
     "FreshValues",
     "SoftTanh",
@@ -74,6 +76,7 @@ __all__ = [
 __getattr__ = lazy_exports(
     __name__,
     {
+        "DannLinear": "bioconvert.layers.dann_linear",
         "Dropped": "bioconvert.layers.dropped",
         **dict.fromkeys(("FreshValues", "fresh_values"), "bioconvert.layers.starting_values"),
         "initialise": "bioconvert.layers.initialisation",

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
-from bioconvert.core.change import TensorRecipe
+from bioconvert.core.change import Change, Old, Site, TensorRecipe
 from bioconvert.core.errors import OptionError, Refused
 from bioconvert.core.lazy import LazyModule
-from bioconvert.plasticity.distributions import LEAST, MOST, Distribution, Draw, rates
-from bioconvert.plasticity.firing import FiringWatch, by_unit, unit_axis
+from bioconvert.plasticity.distributions import MOST, Distribution, Draw, rates
 from bioconvert.plasticity.mechanism import Mechanism, buffer_name, plastic, weight_like
 from bioconvert.plasticity.rates import Bounds, Storage, decode, encode
 from bioconvert.plasticity.schedule import Count, Period
@@ -22,10 +21,13 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.utils.hooks import RemovableHandle
 
+    from bioconvert.core.random import Stream
+    from bioconvert.plasticity import firing
     from bioconvert.plasticity.part import Part
     from bioconvert.plasticity.synapses import Synapses
 else:
     torch = LazyModule("torch")
+    firing = LazyModule("bioconvert.plasticity.firing")
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -97,23 +99,94 @@ class FuzzyRates(Mechanism):
 
     def check(self, module: nn.Module, parameter: str) -> None:
         """Refuse weights without units where these count, and NaN where sizes do."""
-        if self.distribution == "activity" and unit_axis(module, parameter) is None:
-            raise Refused(f"no dimension of its {parameter} is that of its output's units, whose firing counts")
-        weight = module._parameters[parameter]
-        if self.distribution == "weight_adaptive" and weight is not None and not weight.is_meta:
-            if not weight.isfinite().all():
-                raise Refused(f"its {parameter} isn't finite")
+        if self.distribution == "activity" and firing.unit_axis(module, parameter) is None:
+            raise Refused(
+                f"no dimension of its {parameter} is that of its output's units, whose firing counts"
+            )
+        if self.distribution == "weight_adaptive" and not _is_finite(module._parameters[parameter]):
+            raise Refused(f"its {parameter} isn't finite, and rates go by the size of weights")
 
     def tensors(self, parameter: str) -> Mapping[str, TensorRecipe]:
-        """Keep the rate of each weight, and how often units fire where that counts."""
+        """Keep the rate of each weight."""
 
-        def drawn(weight: torch.Tensor, stream: Any) -> torch.Tensor:
+        def drawn(weight: torch.Tensor, stream: Stream) -> torch.Tensor:
             draw = Draw(nu=self.nu, weight=weight, stream=stream, purpose=f"fuzzy_lr {parameter}")
-            kept = encode(rates(self.distribution, draw).clamp_(*self.bounds), self.bounds, self.storage)
-            # In memory as the weight is, so that pieces of the two are pieces of the same weights.
-            return kept if weight.is_contiguous() else torch.empty_like(weight, dtype=kept.dtype).copy_(kept)
+            return encode(rates(self.distribution, draw).clamp_(*self.bounds), self.bounds, self.storage)
 
-        found = {"rate": weight_like(parameter, drawn)}
+        return {"rate": weight_like(parameter, drawn)}
+
+    def amend(self, change: Change, module: nn.Module, parameter: str, site: Site) -> Change:
+        """Keep how often units fire, where that counts; as long as nothing was seen, half of the time."""
+        del site
+        axis = firing.unit_axis(module, parameter)
+        if self.distribution != "activity" or axis is None:
+            return change
+
+        def unseen(old: Old, stream: Stream) -> torch.Tensor:
+            del stream
+            weight = old[parameter]
+            return torch.full((weight.shape[axis],), 0.5, device=weight.device)
+
+        fired = TensorRecipe(unseen, reads=(parameter,), like=None, kind="buffer")
+        return replace(change, adds={**change.adds, buffer_name(self.name, parameter, "firing"): fired})
+
+    def watch(self, synapses: Synapses) -> Iterable[RemovableHandle]:
+        """Watch how often units fire, where that counts."""
+        if self.distribution != "activity":
+            return ()
+        buffer = buffer_name(self.name, synapses.parameter, "firing")
+        axis = firing.output_axis(synapses.module)
+        watch = firing.FiringWatch(buffer, axis, self.threshold, self.memory)
+        return (synapses.module.register_forward_hook(watch),)
+
+    def scale(self, part: Part) -> None:
+        """Multiply the update by the rates."""
+        drawn = decode(part.kept(self, "rate"), self.bounds)
+        if self.distribution == "temporal":
+            drawn = self._with_noise(drawn, part)
+        spread = self._spread(part)
+        if spread is not None:
+            drawn = drawn.sub(1).mul_(spread).add_(1).clamp_(*self.bounds)
+        part.multiply(drawn, self)
+
+    def _spread(self, part: Part) -> float | torch.Tensor | None:
+        """Give what the distance of the rates from 1 is multiplied by at this step."""
+        if self.distribution == "layer_adaptive":
+            index, total = self.layer_index, self.total_layers
+            if index is None or total is None:
+                index, total = part.synapses.index, part.synapses.count
+            return 1 - index / (2 * total)
+        if self.distribution == "temporal":
+            elapsed = part.moment.step - self.start
+            return self._decayed(_last(elapsed, self.noise_every), elapsed)
         if self.distribution == "activity":
-            found["firing"] = ...
-        return found
+            synapses = part.synapses
+            axis = firing.unit_axis(synapses.module, synapses.parameter)
+            assert axis is not None
+            fired = synapses.tensor(self, "firing")
+            factor = firing.by_unit(fired, synapses.weight.stride(axis), part.start, part.weight.numel())
+            return factor.neg_().add_(MOST)
+        return None
+
+    def _with_noise(self, drawn: torch.Tensor, part: Part) -> torch.Tensor:
+        """Add noise to the rates where its time has come, and to those that are kept."""
+        elapsed = part.moment.step - self.start
+        previous, now = (_last(step, self.noise_every) for step in (elapsed - self.every, elapsed))
+        if now == max(previous, 0):
+            return drawn
+        noise = part.normal(self, "noise").mul_(self.noise * self.nu)
+        changed = drawn.sub(1).mul_(self._decayed(max(previous, 0), now)).add_(1).add_(noise)
+        part.kept(self, "rate").copy_(encode(changed.clamp_(*self.bounds), self.bounds, self.storage))
+        return changed
+
+    def _decayed(self, since: int, until: int) -> float:
+        return self.decay ** (until // self.decay_every - since // self.decay_every)
+
+
+def _is_finite(weight: torch.Tensor | None) -> bool:
+    return weight is None or weight.is_meta or bool(weight.isfinite().all())
+
+
+def _last(step: int, period: int) -> int:
+    """Give the last multiple of a period up to a step."""
+    return step - step % period

@@ -53,6 +53,8 @@ class Mechanism(Schedule, ABC):
     """Whether it has a :meth:`scale`."""
     compares: ClassVar[bool] = False
     """Whether its :meth:`change` looks at the weight before the step."""
+    closes: ClassVar[bool] = False
+    """Whether its :meth:`change` comes after those of the others, as that of a constraint has to."""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -92,7 +94,8 @@ class Mechanism(Schedule, ABC):
     def watch(self, synapses: Synapses) -> Iterable[RemovableHandle]:
         """Watch the model at work: register hooks when an optimizer is bound, which go when it is unbound.
 
-        A copy of the model has none of them, if the hooks are made by :func:`.watching.on_forward`.
+        A copy of the model has none of them, if they are made by :func:`~.watching.on_forward`, or are
+        a :class:`~.watching.Watcher`.
         """
         del synapses
         return ()
@@ -165,6 +168,13 @@ def _attached(module: nn.Module, site: Site, chosen: Mechanism) -> Change:
 def attribute_name(mechanism: str, parameter: str) -> str:
     """Name the attribute that holds a mechanism's options for one parameter."""
     return f"{OPTIONS}_{mechanism}__{parameter}"
+
+
+def attached_parameters(change: Change) -> list[str]:
+    """Name the parameters to which a change attaches a mechanism."""
+    prefix = f"{OPTIONS}_"
+    names = [name.removeprefix(prefix) for name in change.attributes if name.startswith(prefix)]
+    return [name.partition("__")[2] for name in names]
 
 
 def buffer_name(mechanism: str, parameter: str, key: str) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import torch
 
 from bioconvert.core.random import CHUNK
-from bioconvert.plasticity.layout import flat, laid_like
+from bioconvert.plasticity.layout import flat as flat
+from bioconvert.plasticity.layout import laid_like
 from bioconvert.plasticity.mechanism import Mechanism
 from bioconvert.plasticity.moment import Moment
 from bioconvert.plasticity.synapses import Synapses
@@ -62,9 +63,9 @@ class Part:
             factor: it is not written to.
             mechanism: whose factor it is.
         """
-        strength = mechanism.strength(self.moment.step)
-        if strength < 1:
-            factor = torch.lerp(torch.ones_like(factor), factor, strength)
+        ramp = mechanism.strength_at(self.moment.step)
+        if ramp < 1:
+            factor = torch.lerp(torch.ones_like(factor), factor, ramp)
         self.factor = factor if self.factor is None else self.factor * factor
 
 

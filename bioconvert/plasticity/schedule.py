@@ -34,6 +34,6 @@ class Schedule:
             return False
         return (step - self.start + 1) % self.every == 0
 
-    def strength(self, step: int) -> float:
-        """Give its strength at a step, from 0 to 1."""
+    def strength_at(self, step: int) -> float:
+        """Give the share of its full strength that it has at a step, from 0 to 1."""
         return min(1.0, (step - self.start + 1) / (self.warmup + 1)) if self.warmup else 1.0

@@ -63,7 +63,7 @@ def extent_of(tensor: torch.Tensor, name: str) -> Extent:
 
 
 def distribute_like(tensor: torch.Tensor, weight: torch.Tensor, rows: slice) -> torch.Tensor:
-    """Let each process hold of a tensor, which all of them have, what it holds of a weight of the same shape."""
+    """Share out a tensor, which every process has, as a weight of the same shape is."""
     from torch.distributed.tensor import DTensor
 
     like = _distributed(weight)
@@ -101,7 +101,8 @@ def _split(tensor: torch.Tensor, name: str) -> int | None:
     """Give the mesh's dimension over which a tensor's rows are given out."""
     placements = _distributed(tensor).placements
     split = [i for i, placement in enumerate(placements) if not placement.is_replicate()]
-    if any(type(placements[i]).__name__ != "Shard" or placements[i].dim != 0 for i in split) or len(split) > 1:
+    by_rows = all(type(placements[i]).__name__ == "Shard" and placements[i].dim == 0 for i in split)
+    if len(split) > 1 or not by_rows:
         raise OptionError(
             f"{name!r} is distributed as {placements}: mechanisms of plasticity work on whole weights, or on "
             "those whose rows are given out once, as fully_shard does"

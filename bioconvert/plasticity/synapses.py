@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -28,6 +29,10 @@ class Synapses:
         path: its dotted name in the model.
         mechanisms: what is attached to it, in the order in which it was.
         seed: decides, with the path, every random number.
+        index: its place among the model's parameters that mechanisms are attached to.
+        count: their number.
+        model: the model that they are in.
+        found: what mechanisms found out about its surroundings when they were bound, by name.
     """
 
     module: nn.Module
@@ -35,6 +40,10 @@ class Synapses:
     path: str
     mechanisms: tuple[Mechanism, ...]
     seed: int = 0
+    index: int = 0
+    count: int = 1
+    model: nn.Module | None = None
+    found: dict[str, Any] = field(default_factory=dict)
 
     @property
     def held(self) -> nn.Parameter:
@@ -98,15 +107,20 @@ def synapses_in(model: nn.Module, seed: int) -> list[Synapses]:
                 continue
             own = found.get(id(held))
             if own is None:
-                name = ".".join(each for each in (*path.split("."), parameter) if each and each not in _WRAPPED)
-                found[id(held)] = Synapses(module, parameter, name, (mechanism,), seed)
+                found[id(held)] = Synapses(module, parameter, _name(path, parameter), (mechanism,), seed)
             elif all(mechanism.name != other.name for other in own.mechanisms):
                 own.mechanisms = (*own.mechanisms, mechanism)
+    for index, synapses in enumerate(found.values()):
+        synapses.index, synapses.count, synapses.model = index, len(found), model
     return list(found.values())
 
 
 _WRAPPED = ("_orig_mod", "_checkpoint_wrapped_module")
 """What compiling and checkpointing put into the names of what they wrap; random numbers go by the names."""
+
+
+def _name(path: str, parameter: str) -> str:
+    return ".".join(each for each in (*path.split("."), parameter) if each and each not in _WRAPPED)
 
 
 def _attached_to(module: nn.Module) -> Iterator[tuple[str, Mechanism]]:

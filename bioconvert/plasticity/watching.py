@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -12,39 +13,48 @@ See = Callable[[tuple[Any, ...], Any], None]
 """Looks at a layer's positional inputs and its output."""
 
 
-def on_forward(module: nn.Module, see: See) -> RemovableHandle:
-    """Call a function after each forward of a layer, with its inputs and its output.
+class Watcher(ABC):
+    """A forward hook that belongs to the bound optimizer: a deep copy or a pickle of it does nothing."""
 
-    A deep copy or a pickle of the layer sees nothing: what watches belongs to the optimizer that is bound.
-    """
-    return module.register_forward_hook(Watcher(see))
+    @abstractmethod
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        """Take note of one call of a layer."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Asleep, ()
 
 
-class Watcher:
-    """A forward hook; a copy of it does nothing.
+class Asleep:
+    """What a copy of the model has in place of a hook."""
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        """Do nothing."""
+
+
+class Onlooker(Watcher):
+    """Calls a function after each forward of a layer.
 
     Args:
-        see: what looks at inputs and output.
+        see: the function.
     """
 
     def __init__(self, see: See):
         self._see = see
 
-    def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        """Let the function see inputs and output."""
         del module
-        self._see(inputs, output)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Watcher, (see_nothing,)
+        self._see(args, output)
 
 
-def see_nothing(inputs: tuple[Any, ...], output: Any) -> None:
-    """Look away."""
+def on_forward(module: nn.Module, see: See) -> RemovableHandle:
+    """Call a function after each forward of a layer, with its inputs and its output."""
+    return module.register_forward_hook(Onlooker(see))
 
 
 def forget_copies(model: nn.Module) -> None:
     """Remove the hooks that came into a model as copies."""
     for module in model.modules():
         for key, hook in list(module._forward_hooks.items()):
-            if isinstance(hook, Watcher) and hook._see is see_nothing:
+            if isinstance(hook, Asleep):
                 del module._forward_hooks[key]

@@ -153,9 +153,7 @@ class Wish:
     @property
     def site(self) -> Site:
         """Where the module stands, but for what follows it."""
-        return Site(
-            self.path, data=self.data, parameter=self.parameter, seed=self.seed, is_last=self.is_last
-        )
+        return Site(self.path, data=self.data, parameter=self.parameter, seed=self.seed, is_last=self.is_last)
 
     @property
     def kind(self) -> str:

@@ -24,8 +24,14 @@ RUNS = {
     "yat-from-scratch": ["--seeds", "1"],
     "deep-fidelity": [],
     "language-model": [],
+    "consolidation": ["--seeds", "1"],
+    "dale-split": ["--quick"],
+    "dale-from-scratch": ["--quick"],
+    "synaptic-scaling": ["--seeds", "1"],
+    "update-rates": ["--quick"],
+    "fuzzy-rates": [],
 }
-SLOW = {"yat-from-scratch", "deep-fidelity", "language-model"}
+SLOW = {"yat-from-scratch", "deep-fidelity", "language-model", "dale-from-scratch", "fuzzy-rates"}
 
 
 def marked(name):

@@ -224,3 +224,36 @@ def test_progress_is_logged(x, caplog):
     with caplog.at_level("INFO", logger="bioconvert"):
         bc.convert(net().eval(), rules(), calibration=[x])
     assert "calibrating: 2 of 3" in caplog.text
+
+
+def encoder():
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, activation="gelu")
+    return nn.TransformerEncoder(layer, 2, enable_nested_tensor=False).eval()
+
+
+def cnn():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.ConvTranspose2d(8, 4, 2, stride=2)
+    ).eval()
+
+
+MODELS = [
+    pytest.param(encoder, (16, 6, 8), {"linear1", "linear2", "out_proj"}, id="weights read around forward"),
+    pytest.param(cnn, (16, 3, 6, 6), {"0", "3"}, id="convolutions"),
+]
+
+
+@pytest.mark.parametrize(("make", "shape", "expected"), MODELS)
+def test_every_linear_layer_of_a_model(make, shape, expected):
+    """With `yat-all`, all layers are calibrated, outputs stay near, and revert restores every bit."""
+    model, x = make(), torch.randn(shape, generator=torch.Generator().manual_seed(2))
+    before, y = values(model), make()(x).detach()
+    report = bc.plan(model, "yat-all", calibration=[x], example_inputs=(x,)).apply()
+    assert {entry.path.rpartition(".")[2] for entry in report.applied} == expected
+    assert all("calibrated" in entry.reason for entry in report.applied)
+    assert (model(x) - y).norm() < 0.3 * y.norm()
+    bc.revert(model)
+    assert equal(before, values(model))
+    assert torch.equal(model(x), y)

@@ -10,10 +10,18 @@ from .digits import Digits
 
 
 def train(
-    model: nn.Module, data: Digits, *, steps: int, seed: int, rate: float = 1e-3, batch: int = 64
+    model: nn.Module,
+    data: Digits,
+    *,
+    steps: int,
+    seed: int,
+    rate: float = 1e-3,
+    batch: int = 64,
+    optimizer: torch.optim.Optimizer | None = None,
 ) -> None:
-    """Train with Adam on batches drawn by the seed."""
-    optimizer = torch.optim.Adam(model.parameters(), lr=rate)
+    """Train on batches drawn by the seed, with Adam at a rate where no optimizer is given."""
+    if optimizer is None:
+        optimizer = torch.optim.Adam(model.parameters(), lr=rate)
     generator = torch.Generator().manual_seed(seed)
     model.train()
     for _ in range(steps):

@@ -1,0 +1,245 @@
+"""The layer that takes what a layer's units give, found by following the data flow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import fx, nn
+from torch.nn import functional as F
+
+from bioconvert.core.errors import Refused
+from bioconvert.core.families import family_root
+from bioconvert.graph.activations import ACTIVATIONS
+from bioconvert.graph.classes import original_class
+from bioconvert.graph.flow import Graphs
+from bioconvert.graph.nodes import (
+    activation_of,
+    called_module,
+    consumers,
+    describe,
+    is_norm,
+    may_enter,
+    norm_module,
+)
+from bioconvert.graph.trace import Untraceable
+
+_POOLS = tuple(
+    getattr(F, f"{kind}_pool{d}d")
+    for kind in ("max", "avg", "adaptive_max", "adaptive_avg")
+    for d in (1, 2, 3)
+)
+_KEEPING_FUNCTIONS = frozenset({*_POOLS, F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, torch.dropout})
+_KEEPING_MODULES = ("torch.nn.modules.pooling", "torch.nn.modules.dropout")
+_FLATTENING_METHODS = ("flatten", "view", "reshape")
+
+
+@dataclass(frozen=True, slots=True)
+class Receiver:
+    """What stands behind a layer.
+
+    Args:
+        path: the dotted name of the layer that takes the units' outputs.
+        norm: that of the normalisation in between; empty where there is none.
+    """
+
+    path: str
+    norm: str = ""
+
+
+def has_units(module: nn.Module) -> bool:
+    """Say whether a layer has units, one for each row of its weight: linear, or a convolution."""
+    if family_root(type(module), "conv") is not None:
+        return not bool(module.transposed)
+    return isinstance(module, nn.Linear)
+
+
+def receiver_of(module: nn.Module, graphs: Graphs) -> Receiver:
+    """Find the one layer that takes a layer's output, behind activations, norms, pooling and flattening.
+
+    Raises:
+        Refused: there is none, or it can't be told, with the reason.
+    """
+    search = _Search(graphs)
+    try:
+        search.after(module)
+        found = search.only()
+        search.check_alone(found)
+    except Untraceable as reason:
+        raise Refused(f"{_WHERE}: {reason}") from reason
+    check_fit(module, found, flattened=search.flattened)
+    norms = {id(norm): norm for norm in search.norms}
+    if len(norms) > 1:
+        raise Refused(f"{_WHERE}: several normalisations stand in between")
+    norm = graphs.tree.names_of(next(iter(norms.values())))[0] if norms else ""
+    return Receiver(graphs.tree.names_of(found)[0], norm)
+
+
+_WHERE = "the layer that takes its units' output can't be found (name it by `outgoing`)"
+
+
+def check_fit(module: nn.Module, receiver: nn.Module, *, flattened: bool = True) -> None:
+    """Check that a layer's inputs are the units of another.
+
+    Raises:
+        Refused: the numbers don't fit.
+    """
+    if not has_units(receiver) or receiver._parameters.get("weight") is None:
+        raise Refused(
+            f"{type(receiver).__name__} can't take its units' output: it must be a Linear or a Conv"
+        )
+    units = int(module.weight.shape[0])  # type: ignore[index]
+    if isinstance(receiver, nn.Linear):
+        from_conv = not isinstance(module, nn.Linear)
+        fits = receiver.in_features % units == 0 if from_conv else receiver.in_features == units
+        fits = fits and (flattened or not from_conv)
+    else:
+        fits = bool(receiver.in_channels == units)
+    if not fits:
+        raise Refused(f"its {units} units aren't the inputs of the {type(receiver).__name__} behind it")
+
+
+@dataclass
+class _Search:
+    """What was found behind a layer.
+
+    Args:
+        graphs: the model's graphs.
+        receivers: the layers that take the value, each with the nodes that call it.
+        norms: the normalisations on the way.
+        flattened: whether each sample becomes a row on the way.
+        met: the nodes that were followed.
+    """
+
+    graphs: Graphs
+    receivers: dict[nn.Module, list[fx.Node]] = field(default_factory=dict)
+    norms: list[nn.Module] = field(default_factory=list)
+    flattened: bool = False
+    met: set[fx.Node] = field(default_factory=set)
+
+    def after(self, module: nn.Module) -> None:
+        """Follow a module's output in every container that calls it."""
+        for caller in self.graphs.callers(module):
+            for call in self.graphs.all_calls(caller.module, module):
+                self._follow(call, caller.module)
+
+    def only(self) -> nn.Module:
+        """Give the one layer that was found."""
+        if len(self.receivers) != 1:
+            names = ", ".join(type(each).__name__ for each in self.receivers) or "nothing"
+            raise Refused(f"{_WHERE}: {len(self.receivers)} layers take it ({names})")
+        return next(iter(self.receivers))
+
+    def check_alone(self, receiver: nn.Module) -> None:
+        """Refuse a layer that takes other values too."""
+        calls = (
+            call
+            for caller in self.graphs.callers(receiver)
+            for call in self.graphs.all_calls(caller.module, receiver)
+        )
+        if any(call not in self.receivers[receiver] for call in calls):
+            raise Refused(f"{_WHERE}: {type(receiver).__name__} behind it takes other values too")
+
+    def _follow(self, value: fx.Node, container: nn.Module) -> None:
+        if value in self.met:
+            return
+        self.met.add(value)
+        users = consumers(value)
+        if not users:
+            raise Refused(f"{_WHERE}: nothing uses its output")
+        for user in users:
+            self._pass_on(value, user, container)
+
+    def _pass_on(self, value: fx.Node, user: fx.Node, container: nn.Module) -> None:
+        module = called_module(user, container)
+        if user.op == "output":
+            self._leave(value, user, container)
+        elif module is not None and has_units(module):
+            self.receivers.setdefault(module, []).append(user)
+        elif self._keeps_units(user, container):
+            self._follow(user, container)
+        elif module is not None and may_enter(module):
+            self._enter(user, module)
+        else:
+            raise Refused(f"{_WHERE}: it is followed by {describe(user, container)}")
+
+    def _leave(self, value: fx.Node, user: fx.Node, container: nn.Module) -> None:
+        if container is self.graphs.tree.model:
+            raise Refused(f"{_WHERE}: it is followed by the model's end")
+        if user.args[0] is not value:
+            raise Refused(f"{_WHERE}: its container gives it back among other things")
+        self.after(container)
+
+    def _enter(self, user: fx.Node, module: nn.Module) -> None:
+        if len(user.args) + len(user.kwargs) != 1:
+            raise Refused(
+                f"{_WHERE}: it is followed by {type(module).__name__}, which takes other values too"
+            )
+        for variant in self.graphs.variants(module):
+            for node in variant.graph.nodes:
+                if node.op == "placeholder":
+                    self._follow(node, module)
+
+    def _keeps_units(self, node: fx.Node, container: nn.Module) -> bool:
+        """Say whether each unit's values stay its own and in their place."""
+        if is_norm(node, container):
+            norm = norm_module(node, container)
+            self.norms += [norm] if norm is not None else []
+            return True
+        if activation_of(node, container) is not None:
+            return True
+        module = called_module(node, container)
+        if module is not None:
+            return self._module_keeps_units(module)
+        if _flattens(node) or _averages_places(node):
+            self.flattened = True
+            return True
+        return node.target in _KEEPING_FUNCTIONS
+
+    def _module_keeps_units(self, module: nn.Module) -> bool:
+        cls = original_class(module)
+        if isinstance(module, nn.Flatten):
+            self.flattened = True
+            return module.start_dim == 1 and module.end_dim == -1
+        passes = isinstance(module, nn.Identity) or cls.__module__ in _KEEPING_MODULES
+        return passes or cls.__name__ in ACTIVATIONS
+
+
+def _flattens(node: fx.Node) -> bool:
+    """Say whether a node makes one row of each sample."""
+    arguments: list[object] = [*node.args[1:], *node.kwargs.values()]
+    if node.target is torch.flatten or (node.op == "call_method" and node.target == "flatten"):
+        return bool(arguments) and arguments[0] == 1 and arguments[1:] in ([], [-1])
+    return node.op == "call_method" and node.target in _FLATTENING_METHODS and len(_sizes(arguments)) == 2
+
+
+def _sizes(arguments: list[object]) -> list[object]:
+    first = arguments[0] if arguments else None
+    return list(first) if len(arguments) == 1 and isinstance(first, (tuple, list)) else arguments
+
+
+def _averages_places(node: fx.Node) -> bool:
+    """Say whether a node takes the mean over height and width."""
+    if node.target not in (torch.mean, "mean"):
+        return False
+    dims = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
+    return isinstance(dims, (tuple, list)) and sorted(map(str, dims)) in (["2", "3"], ["-1", "-2"])
+
+
+def resolve(model: nn.Module, path: str) -> nn.Module:
+    """Give a module by the name that it has in the model without wrappers around parts of it.
+
+    Raises:
+        Refused: there is none of that name.
+    """
+    for name, module in _named(model):
+        if name == path:
+            return module
+    raise Refused(f"the model has no layer {path!r}, which `outgoing` or `norm` names")
+
+
+def _named(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    wrapped = ("_orig_mod", "_checkpoint_wrapped_module")
+    for name, module in model.named_modules(remove_duplicate=False):
+        yield ".".join(each for each in name.split(".") if each not in wrapped), module
