@@ -8,8 +8,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from math import prod
+from typing import TYPE_CHECKING
 
-import torch
+from bioconvert.core.lazy import LazyModule
+
+if TYPE_CHECKING:
+    import torch
+else:
+    # Mechanisms of plasticity take CHUNK from here, and rule files are checked without torch.
+    torch = LazyModule("torch")
 
 CHUNK = 65_536
 """Elements drawn from one generator; part of the definition, since it decides every later element."""

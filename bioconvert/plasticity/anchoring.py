@@ -7,19 +7,21 @@ from typing import TYPE_CHECKING
 
 from bioconvert.core.change import Old, TensorRecipe
 from bioconvert.core.lazy import LazyModule
-from bioconvert.core.random import CHUNK
 from bioconvert.plasticity.importance import LAWS
-from bioconvert.plasticity.layout import flat, laid_like
 
 if TYPE_CHECKING:
     import torch
 
+    from bioconvert.core import random
     from bioconvert.core.random import Stream
+    from bioconvert.plasticity import layout
     from bioconvert.plasticity.crystallize import Crystallize
     from bioconvert.plasticity.moment import Moment
     from bioconvert.plasticity.synapses import Synapses
 else:
     torch = LazyModule("torch")
+    random = LazyModule("bioconvert.core.random")
+    layout = LazyModule("bioconvert.plasticity.layout")
 
 RIGID = 1e30
 """The greatest pull: past it no weight moves anyway, and the largest fp32 number isn't far."""
@@ -116,6 +118,6 @@ def _begin(mechanism: Crystallize, synapses: Synapses, before: torch.Tensor) -> 
 
 def _chunks(weight: torch.Tensor, *others: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
     """Cut tensors of a weight's shape into flat pieces that fit the processor's cache."""
-    rows = [flat(laid_like(each, weight)) for each in (weight, *others)]
-    for start in range(0, weight.numel(), CHUNK):
-        yield tuple(row[start : start + CHUNK] for row in rows)
+    rows = [layout.flat(layout.laid_like(each, weight)) for each in (weight, *others)]
+    for start in range(0, weight.numel(), random.CHUNK):
+        yield tuple(row[start : start + random.CHUNK] for row in rows)

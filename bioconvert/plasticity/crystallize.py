@@ -14,7 +14,6 @@ from bioconvert.core.errors import OptionError, Refused
 from bioconvert.core.lazy import LazyModule
 from bioconvert.plasticity.anchoring import anchoring_tensors, hold_back, in_full, kept_as_made, settle
 from bioconvert.plasticity.importance import LAWS
-from bioconvert.plasticity.layout import flat, laid_like
 from bioconvert.plasticity.mechanism import Mechanism, plastic
 from bioconvert.plasticity.rates import Storage, decode, encode
 from bioconvert.plasticity.schedule import Period
@@ -23,11 +22,13 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from bioconvert.plasticity import layout
     from bioconvert.plasticity.moment import Moment
     from bioconvert.plasticity.part import Part
     from bioconvert.plasticity.synapses import Synapses
 else:
     torch = LazyModule("torch")
+    layout = LazyModule("bioconvert.plasticity.layout")
 
 
 @plastic("crystallize")
@@ -130,7 +131,7 @@ class Crystallize(Mechanism):
         require_finite(moment.gradient, f"the gradient of {synapses.path!r}")
         require_finite(synapses.weight, repr(synapses.path))
         mean = _mean_size(synapses) if self.scales else torch.zeros(())
-        gradient = laid_like(moment.gradient, synapses.weight)
+        gradient = layout.laid_like(moment.gradient, synapses.weight)
         if gradient is moment.gradient and self._is_late(synapses):
             gradient = gradient.clone(memory_format=torch.preserve_format)
         moment.notes[self.name] = _Noted(gradient, mean)
@@ -142,7 +143,7 @@ class Crystallize(Mechanism):
         rates = decode(kept, self._bounds)
         if self.recovery:
             rates = self._recovered(rates, part)
-        size = in_full(flat(noted.gradient)[part.place]).abs()
+        size = in_full(layout.flat(noted.gradient)[part.place]).abs()
         # Signs are several times faster than comparisons, whose booleans have to be turned to floats again:
         # 1 where the gradient is neither small beside the weight nor large, 0 elsewhere.
         plastic = torch.sub(size, in_full(part.weight).abs(), alpha=self.threshold).sign_()

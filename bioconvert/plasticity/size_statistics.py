@@ -56,7 +56,7 @@ def _added_up(weight: torch.Tensor) -> torch.Tensor:
     for start in range(0, weight.numel(), CHUNK):
         piece = weight[start : start + CHUNK].float()
         size = torch.abs(piece, out=scratch[: len(piece)])
-        found = [piece.sum(), size.sum(), torch.dot(piece, piece), torch.signbit(piece).sum()]
+        found = [piece.sum(), size.sum(), torch.dot(piece, piece), torch.count_nonzero(piece < 0)]
         sums += torch.stack([each.double() for each in found])
     return sums
 

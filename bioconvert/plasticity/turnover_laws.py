@@ -14,6 +14,7 @@ from bioconvert.plasticity.shards import whole
 from bioconvert.plasticity.size_statistics import Sizes
 from bioconvert.plasticity.synapses import Synapses
 
+_NEAR_ONE = 1 - 2.0**-24
 _LEAST_MEAN = 1e-8
 """What the reference takes for a mean that isn't positive."""
 
@@ -53,8 +54,9 @@ class LogNormal:
 
     def quantile(self, v: torch.Tensor) -> torch.Tensor:
         """Give the values below which shares of the distribution lie; the shares are written to."""
-        normal: torch.Tensor = torch.special.ndtri(v)
-        return normal.mul_(self.sigma).add_(self.mu).exp_()
+        # By erfinv, for which there is a fast kernel, unlike for ndtri.
+        normal = v.mul_(2).sub_(1).clamp_(-_NEAR_ONE, _NEAR_ONE).erfinv_()
+        return normal.mul_(math.sqrt(2) * self.sigma).add_(self.mu).exp_()
 
 
 @dataclass(frozen=True, slots=True)

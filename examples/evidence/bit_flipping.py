@@ -2,7 +2,7 @@
 
 Set-up: the bit-flipping problem of Dohare et al. (2024), shorter. Of 20 bits, 15 stay for a while: every 64
 steps one of them flips; 5 are random in each example. The target is a fixed network of 100 threshold units
-with weights ±1. A network with 20 hidden units and ReLU follows it with Adam at 0.03, 8 examples a step,
+with weights ±1. A network with 20 hidden units and ReLU follows it with Adam at 0.02, 8 examples a step,
 6,000 steps. 30 runs, each with a target of its own, train side by side as the groups of convolutions of
 width 1, whose units are compared within their group. A unit is dead if it is 0 for all of 256 random
 inputs. The error grows by the factor from the first tenth of the steps, after two flips, to the last.
@@ -30,9 +30,9 @@ BATCH = 8
 FLIP = 64
 STEPS = 6000
 QUICK_STEPS = 3000
-RATE = 0.03
+RATE = 0.02
 _PROBE = 256
-REJUVENATE = {"law": "continual_backprop", "every": 1, "rate": 1e-3}
+REJUVENATE = {"law": "continual_backprop", "every": 1, "rate": 3e-3, "maturity": 20}
 
 
 class Problem:

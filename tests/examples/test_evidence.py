@@ -30,8 +30,18 @@ RUNS = {
     "synaptic-scaling": ["--seeds", "1"],
     "update-rates": ["--quick"],
     "fuzzy-rates": [],
+    "permuted-digits": ["--seeds", "1"],
+    "bit-flipping": [],
 }
-SLOW = {"yat-from-scratch", "deep-fidelity", "language-model", "dale-from-scratch", "fuzzy-rates"}
+SLOW = {
+    "yat-from-scratch",
+    "deep-fidelity",
+    "language-model",
+    "dale-from-scratch",
+    "fuzzy-rates",
+    "permuted-digits",
+    "bit-flipping",
+}
 
 
 def marked(name):

@@ -78,7 +78,7 @@ class TestExtends:
 
 PROBLEMS = [
     pytest.param(
-        "yatt", r"there is no rule set named 'yatt'\. Did you mean 'yat'\? Known: identity, yat", id="name"
+        "yatt", r"there is no rule set named 'yatt'\. Did you mean 'yat'\? Known: continual, dale, identity, plastic, yat", id="name"
     ),
     pytest.param("b.yaml", r"there is no file 'b\.yaml' in the folder of this one", id="missing"),
     pytest.param(
