@@ -312,7 +312,9 @@ class TestActivity:
 def test_weight_splitting_pools_outputs(caplog):
     """With Γ, units are summed in groups, and what can't be split is named in the log."""
     caplog.set_level(logging.WARNING, "bioconvert")
-    model = bc.BioConverter(weight_splitting_Gamma=2, weight_splitting_activation_function=nn.ReLU())(seeded())
+    model = bc.BioConverter(weight_splitting_Gamma=2, weight_splitting_activation_function=nn.ReLU())(
+        seeded()
+    )
     plain = F.relu(F.linear(torch.relu(model.hidden(X)), model.head.weight, model.head.bias))
     assert torch.allclose(model(X), plain.sum(1, keepdim=True).expand(-1, 2))
     assert "hidden: no weight_splitting: its 5 outputs" in caplog.text

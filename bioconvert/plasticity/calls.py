@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from bioconvert.core.change import Change, Site
-from bioconvert.core.errors import OptionError
+from bioconvert.core.errors import OptionError, Refused
 from bioconvert.plasticity.binding import Binding
 from bioconvert.plasticity.by_hand import ATTRIBUTE, STEPS
 from bioconvert.plasticity.mechanism import Mechanism, buffer_name, mechanism_named
@@ -23,6 +23,8 @@ _called: WeakKeyDictionary[nn.Module, dict[str, None]] = WeakKeyDictionary()
 """The mechanisms, in order, that were called for each model since its last step."""
 _bindings: WeakKeyDictionary[Optimizer, Binding] = WeakKeyDictionary()
 _stepped: WeakSet[Optimizer] = WeakSet()
+_MEANT: dict[str, dict[str, Any]] = {"synaptic_scaling": {"scope": "gradient"}, "dale": {"by": "projection"}}
+"""Options that the names of the methods settle."""
 
 
 def call(model: nn.Module, name: str) -> None:
@@ -73,7 +75,9 @@ def _acting(model: nn.Module, synapses: Synapses, names: tuple[str, ...]) -> tup
     options = vars(model)[ATTRIBUTE]
     found = (attached.get(name) or mechanism_named(name, options.get(name, {})) for name in names)
     # A call says when: no schedule counts.
-    always = (replace(each, every=1, start=0, stop=None, warmup=0) for each in found)
+    always = (
+        replace(each, every=1, start=0, stop=None, warmup=0, **_MEANT.get(each.name, {})) for each in found
+    )
     return tuple(each for each in always if each.name in attached or _provided(synapses, each))
 
 
@@ -83,8 +87,6 @@ def _provided(synapses: Synapses, mechanism: Mechanism) -> bool:
     Returns:
         Whether it can work on the weight.
     """
-    from bioconvert.core.errors import Refused
-
     module, parameter = synapses.module, synapses.parameter
     site = Site(synapses.path.removesuffix(f".{parameter}"), is_last=synapses.index == synapses.count - 1)
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -12,10 +11,8 @@ from torch import nn
 
 from bioconvert.core.errors import OptionError
 from bioconvert.plasticity.calls import call, moment_of, synapses_of
-from bioconvert.plasticity.dale import Dale
 from bioconvert.plasticity.fuzzy_lr import FuzzyRates
 from bioconvert.plasticity.l1 import l1_penalty
-from bioconvert.plasticity.mechanism import Mechanism
 from bioconvert.plasticity.rejuvenate import Rejuvenate
 
 
@@ -102,15 +99,11 @@ class ManualPlasticity(nn.Module):
         """Set weights of the wrong sign to zero, now: ``dale``."""
         for each in synapses_of(self, "dale"):
             for mechanism in each.mechanisms:
-                _projecting(mechanism).change(each, moment_of(self, each))
+                mechanism.change(each, moment_of(self, each))
 
     def l1_reg(self) -> torch.Tensor:
         """Give the sum of the sizes of all weights, to go into the loss: :func:`~.l1.l1_penalty`."""
         return l1_penalty(self)
-
-
-def _projecting(mechanism: Mechanism) -> Mechanism:
-    return replace(mechanism, by="projection") if isinstance(mechanism, Dale) else mechanism
 
 
 def _run(model: nn.Module, x: Any) -> None:
@@ -122,7 +115,7 @@ def _run(model: nn.Module, x: Any) -> None:
 
 @contextmanager
 def _as_it_was(model: nn.Module) -> Iterator[None]:
-    """Let a call of the model leave no trace but in what mechanisms keep, as in random state and statistics."""
+    """Let a call of the model leave no trace in random state and statistics, but in what mechanisms keep."""
     statistics = {
         name: tensor.clone() for name, tensor in model.named_buffers() if "fuzzy_lr_firing" not in name
     }

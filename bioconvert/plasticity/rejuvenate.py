@@ -42,7 +42,8 @@ class Rejuvenate(Mechanism):
     moments of replaced weights are cleared:
 
     - ``synapse``: :math:`p = e^{-d |w| / \operatorname{std} w}`; a log-normal magnitude with the mean and
-      deviation of the parameter's own :math:`|w|`;
+      deviation of the parameter's own :math:`|w|`. As small weights give way to larger ones, magnitudes grow
+      each time: act seldom, or with weight decay;
     - ``reference``: the same :math:`p`; :math:`e^{N(\mu, (\sigma / 2)^2)}`, matched to the mean (1e-8 where
       that isn't positive) and the deviation of :math:`w`, always positive, and all weights are clamped to
       [−1, 1]. It has a bias: it drags the mean up or, where the mean isn't positive, prunes;

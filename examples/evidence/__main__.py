@@ -1,4 +1,4 @@
-"""`python -m examples.evidence NAME … [--json PATH] [--seeds N] [--quick]`: measure, against bars."""
+"""`python -m examples.evidence NAME … [--seeds N] [--first-seed N] [--quick]`: measure, against bars."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
 def run(name: str, given: argparse.Namespace) -> int:
     """Run one experiment, print its table and write its JSON; 1 if a bar was missed."""
     module = catalogue.experiment(name)
-    settings = Settings(given.seeds or (_QUICK_SEEDS if given.quick else module.SEEDS), given.quick)
+    seeds = given.seeds or (_QUICK_SEEDS if given.quick else module.SEEDS)
+    settings = Settings(seeds, given.quick, given.first_seed)
     print(f"{name}: {catalogue.question(module)}\n", flush=True)
     start = time.perf_counter()
     findings = list(module.run(settings))
@@ -61,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--list", action="store_true", help="list the experiments and stop")
     parser.add_argument("--json", type=Path, help=f"where to write the results; {RESULTS}/NAME.json")
     parser.add_argument("--seeds", type=int, help="number of repetitions, instead of the experiment's own")
+    parser.add_argument("--first-seed", type=int, default=0, help="to repeat it on seeds it wasn't tuned on")
     parser.add_argument("--quick", action="store_true", help="few steps and seeds, to see that it runs")
     return parser
 

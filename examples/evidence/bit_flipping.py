@@ -32,7 +32,7 @@ STEPS = 6000
 QUICK_STEPS = 3000
 RATE = 0.02
 _PROBE = 256
-REJUVENATE = {"law": "continual_backprop", "every": 1, "rate": 3e-3, "maturity": 20}
+REJUVENATE = {"law": "continual_backprop", "every": 1, "rate": 5e-3, "maturity": 20}
 
 
 class Problem:
@@ -78,7 +78,7 @@ def run(settings: Settings) -> list[Finding]:
     """Train with and without rejuvenation and judge."""
     steps = QUICK_STEPS if settings.quick else STEPS
     told = {
-        law: [followed(seed, steps, rejuvenated=law != "plain") for seed in range(settings.seeds)]
+        law: [followed(seed, steps, rejuvenated=law != "plain") for seed in settings.each_seed]
         for law in ("plain", "continual backprop")
     }
     bars = {"plain": (Bar("≥", 1.3), Bar("≥", 50)), "continual backprop": (Bar("≤", 1.1), Bar("≤", 15))}

@@ -28,7 +28,7 @@ def run(settings: Settings) -> list[Finding]:
     """Compare with fp64, at each size."""
     findings = []
     for size in SIZES:
-        errors = [_errors(size, seed) for seed in range(settings.seeds)]
+        errors = [_errors(size, seed) for seed in settings.each_seed]
         ours, naive = zip(*errors, strict=True)
         findings += [
             Finding(f"relative error, ‖w‖² = {size:g}", ours, Bar("<", BAR)),

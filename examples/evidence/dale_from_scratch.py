@@ -34,7 +34,7 @@ def run(settings: Settings) -> list[Finding]:
     steps = QUICK_STEPS if settings.quick else STEPS
     found: dict[str, list[float]] = {}
     negative: list[float] = []
-    for seed in range(settings.seeds):
+    for seed in settings.each_seed:
         data = digits(seed)
         for name, make in _NETWORKS.items():
             model = _trained(make, data, seed, steps)

@@ -34,7 +34,7 @@ _MEASURES = ("teacher", "logits", "violations", "constrained", "majority", "majo
 def run(settings: Settings) -> list[Finding]:
     """Train, split, constrain and judge."""
     found: dict[str, list[float]] = {name: [] for name in _MEASURES}
-    for seed in range(settings.seeds):
+    for seed in settings.each_seed:
         data = digits(seed)
         model = trained(_network, data, seed, QUICK_STEPS if settings.quick else STEPS)
         for name, value in _measured(model, data, seed).items():

@@ -32,7 +32,7 @@ def run(settings: Settings) -> list[Finding]:
         teachers: list[float] = []
         later: list[float] = []
         found: dict[str, list[Outcome]] = {method: [] for method in METHODS}
-        for seed in range(settings.seeds):
+        for seed in settings.each_seed:
             data = shaped(digits(seed))
             model = trained(make, data, seed, steps)
             teachers.append(accuracy(model, data))

@@ -91,7 +91,7 @@ def run(settings: Settings) -> list[Finding]:
     """Convert each model and compare."""
     findings = []
     for name in MODELS:
-        pairs = [_compared(name, seed) for seed in range(settings.seeds)]
+        pairs = [_compared(name, seed) for seed in settings.each_seed]
         same, moved = zip(*pairs, strict=True)
         findings += [
             Finding(f"{name}: equal at step 0", same, Bar("=", 1)),

@@ -28,7 +28,7 @@ def run(settings: Settings) -> list[Finding]:
     """Train, convert in each way and judge."""
     teachers: list[float] = []
     found: dict[str, list[Outcome]] = {}
-    for seed in range(settings.seeds):
+    for seed in settings.each_seed:
         data = digits(seed)
         model = trained(_network, data, seed, QUICK_STEPS if settings.quick else STEPS)
         teachers.append(accuracy(model, data))

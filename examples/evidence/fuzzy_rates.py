@@ -27,7 +27,7 @@ def run(settings: Settings) -> list[Finding]:
     """Train without rates, and with those of each distribution."""
     steps = QUICK_STEPS if settings.quick else STEPS
     found: dict[str, list[float]] = {}
-    for seed in range(settings.seeds):
+    for seed in settings.each_seed:
         data = digits(seed)
         for distribution in ("", *DISTRIBUTIONS):
             found.setdefault(distribution, []).append(_trained(distribution, data, steps, seed))

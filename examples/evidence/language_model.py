@@ -41,7 +41,7 @@ class Losses(NamedTuple):
 
 def run(settings: Settings) -> list[Finding]:
     """Train, convert, and train on."""
-    found = [_losses(seed, settings.quick) for seed in range(settings.seeds)]
+    found = [_losses(seed, settings.quick) for seed in settings.each_seed]
     names = list(found[0])
     findings = [
         Finding(f"loss, {name}{when}", [getattr(each[name], which) for each in found])

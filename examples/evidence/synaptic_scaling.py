@@ -54,7 +54,7 @@ def run(settings: Settings) -> list[Finding]:
     """Train, change the inputs, train on and judge."""
     errors: dict[str, list[Errors]] = {"with": [], "without": []}
     right: dict[str, list[float]] = {"before": [], "with": [], "without": []}
-    for seed in range(settings.seeds):
+    for seed in settings.each_seed:
         data = digits(seed)
         torch.manual_seed(seed)
         plain = _network()

@@ -39,7 +39,7 @@ def run(settings: Settings) -> list[Finding]:
     findings = []
     for name in OPTIMIZERS:
         for target in ("update", "gradient"):
-            ratios = [_ratio(name, target, steps, seed) for seed in range(settings.seeds)]
+            ratios = [_ratio(name, target, steps, seed) for seed in settings.each_seed]
             what = f"movement of slowed to other weights, {name}, {target}"
             findings.append(Finding(what, ratios))
             if target == "update":

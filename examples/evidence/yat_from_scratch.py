@@ -33,7 +33,7 @@ def run(settings: Settings) -> list[Finding]:
     steps = QUICK_STEPS if settings.quick else STEPS
 
     def results(start: Callable[[Digits, int], nn.Module]) -> list[float]:
-        return [_trained(start, seed, steps) for seed in range(settings.seeds)]
+        return [_trained(start, seed, steps) for seed in settings.each_seed]
 
     return [
         Finding("accuracy, data-driven, %", results(_data_driven), Bar("≥", 93)),

@@ -2,7 +2,7 @@
 
 import argparse
 
-from . import bench_attention, bench_convert, bench_plan, bench_startup, bench_yat
+from . import bench_attention, bench_convert, bench_plan, bench_plasticity, bench_startup, bench_yat
 from .harness import machine, show, write
 
 BENCHMARKS = {
@@ -10,6 +10,7 @@ BENCHMARKS = {
     "attention": bench_attention.run,
     "convert": bench_convert.run,
     "plan": bench_plan.run,
+    "plasticity": bench_plasticity.run,
     "startup": bench_startup.run,
 }
 

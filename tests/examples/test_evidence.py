@@ -24,7 +24,7 @@ RUNS = {
     "yat-from-scratch": ["--seeds", "1"],
     "deep-fidelity": [],
     "language-model": [],
-    "consolidation": ["--seeds", "1"],
+    "consolidation": [],
     "dale-split": ["--quick"],
     "dale-from-scratch": ["--quick"],
     "synaptic-scaling": ["--seeds", "1"],
@@ -34,6 +34,7 @@ RUNS = {
     "bit-flipping": [],
 }
 SLOW = {
+    "consolidation",
     "yat-from-scratch",
     "deep-fidelity",
     "language-model",

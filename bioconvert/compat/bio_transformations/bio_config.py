@@ -107,7 +107,8 @@ class BioConfig:
                 raise OptionError(f"{name} must be True or False, not {getattr(self, name)!r}")
         if not self.fuzzy_lr_min < self.fuzzy_lr_max:
             raise OptionError(
-                f"fuzzy_lr_min must be below fuzzy_lr_max, not {self.fuzzy_lr_min:g} with {self.fuzzy_lr_max:g}"
+                "fuzzy_lr_min must be below fuzzy_lr_max, "
+                f"not {self.fuzzy_lr_min:g} with {self.fuzzy_lr_max:g}"
             )
         if self.distribution not in _DISTRIBUTIONS:
             raise OptionError(
@@ -117,8 +118,8 @@ class BioConfig:
             raise OptionError("fuzzy_lr_layer_index must be below fuzzy_lr_total_layers")
         if self.activation is None:
             raise OptionError(
-                f"weight_splitting_activation_function must be one of {', '.join(ACTIVATIONS)}, by name or as "
-                f"torch has it, not {self.weight_splitting_activation_function!r}"
+                f"weight_splitting_activation_function must be one of {', '.join(ACTIVATIONS)}, "
+                f"by name or as torch has it, not {self.weight_splitting_activation_function!r}"
             )
 
     @classmethod

@@ -158,7 +158,9 @@ def _rule(name: str, match: dict[str, Any], *attach: Any) -> dict[str, Any]:
 def _fuzzy(config: BioConfig) -> dict[str, Any]:
     distribution = config.distribution
     options: dict[str, Any] = {
-        "distribution": distribution if config.fuzzy_lr_dynamic or distribution not in _VARYING else "uniform",
+        "distribution": distribution
+        if config.fuzzy_lr_dynamic or distribution not in _VARYING
+        else "uniform",
         "nu": config.fuzzy_learning_rate_factor_nu,
         "bounds": [config.fuzzy_lr_min, config.fuzzy_lr_max],
         "decay": config.fuzzy_lr_decay,

@@ -28,10 +28,17 @@ class Settings:
     Args:
         seeds: number of repetitions, each with its own seed.
         quick: whether to take fewer steps, to see that it runs; bars may then be missed.
+        first: the first of the seeds.
     """
 
     seeds: int
     quick: bool = False
+    first: int = 0
+
+    @property
+    def each_seed(self) -> range:
+        """The seeds."""
+        return range(self.first, self.first + self.seeds)
 
 
 @dataclass(frozen=True)

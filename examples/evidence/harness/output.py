@@ -43,6 +43,7 @@ def document(
         "experiment": name,
         "question": question,
         "seeds": settings.seeds,
+        "first_seed": settings.first,
         "quick": settings.quick,
         "torch": torch.__version__,
         "python": platform.python_version(),
