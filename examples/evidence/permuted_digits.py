@@ -8,9 +8,9 @@ steps (`continual_backprop`) or once a task (`redo`); those that work synapse by
 all layers.
 
 Bar: without rejuvenation at least 8 points are lost, with continual backprop and with ReDo at most 4. The
-laws by synapse have no bar: they put weights of the usual size in the place of small ones, so that weights
-grow each time, and `synapse` and the reference's first version end at chance here; the reference's law,
-which prunes, loses as much as none.
+laws by synapse have no bar: `synapse` and the reference's first version put weights of the usual size in
+the place of small ones, so that weights grow each time, and end at or near chance; the reference's law,
+which prunes, loses more than none.
 """
 
 from __future__ import annotations
