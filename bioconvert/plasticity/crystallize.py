@@ -31,6 +31,10 @@ else:
     layout = LazyModule("bioconvert.plasticity.layout")
 
 
+_CRYSTAL = 0.1
+"""Rate below which a weight counts as crystallized, for the history."""
+
+
 @plastic("crystallize")
 @dataclass(frozen=True, kw_only=True)
 class Crystallize(Mechanism):
@@ -166,8 +170,9 @@ class Crystallize(Mechanism):
         """Give the mean rate, or the mean importance."""
         key = "importance" if self.anchors else "rate"
         kept = decode(synapses.tensor(self, key), self._bounds)
-        mean = synapses.total(kept.sum(dtype=torch.float64)) / max(synapses.extent.total, 1)
-        return {f"mean {key}": float(mean)}
+        if self.anchors:
+            return {"mean importance": synapses.mean(kept)}
+        return {"mean rate": synapses.mean(kept), "crystal": synapses.mean(kept < _CRYSTAL)}
 
     @property
     def _bounds(self) -> tuple[float, float]:

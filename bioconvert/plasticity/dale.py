@@ -133,10 +133,19 @@ class Dale(Mechanism):
         if self.by == "exponentiated":
             _exponentiate(weight, moment.notes.pop(self.name))
             return
-        sign = self.side(synapses.module).spread(synapses.tensor(self, "sign"), synapses.held, synapses.rows)
+        sign = self._signs(synapses)
         least = torch.zeros_like(sign).masked_fill_(sign < 0, -torch.inf)
         most = torch.zeros_like(sign).masked_fill_(sign > 0, torch.inf)
         weight.clamp_(least, most)
+
+    def report(self, synapses: Synapses) -> Mapping[str, float]:
+        """Give the share of weights that have the wrong sign."""
+        return {"violations": synapses.mean(synapses.weight * self._signs(synapses) < 0)}
+
+    def _signs(self, synapses: Synapses) -> torch.Tensor:
+        """Give the sign that each weight should have."""
+        side = self.side(synapses.module)
+        return side.spread(synapses.tensor(self, "sign"), synapses.held, synapses.rows)
 
     def _is_exempt(self, site: Site) -> bool:
         if isinstance(self.exempt, str):

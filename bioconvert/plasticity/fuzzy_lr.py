@@ -149,6 +149,10 @@ class FuzzyRates(Mechanism):
             drawn = drawn.sub(1).mul_(spread).add_(1).clamp_(*self.bounds)
         part.multiply(drawn, self)
 
+    def report(self, synapses: Synapses) -> Mapping[str, float]:
+        """Give the mean of the rates that were drawn."""
+        return {"mean rate": synapses.mean(decode(synapses.tensor(self, "rate"), self.bounds))}
+
     def _spread(self, part: Part) -> float | torch.Tensor | None:
         """Give what the distance of the rates from 1 is multiplied by at this step."""
         if self.distribution == "layer_adaptive":

@@ -33,6 +33,9 @@ _OLD = 1 << 31
 """The age of units that have been there from the start."""
 
 
+_REPLACED = "rejuvenate replaced"
+
+
 @plastic("rejuvenate")
 @dataclass(frozen=True, kw_only=True)
 class Rejuvenate(Mechanism):
@@ -173,7 +176,7 @@ class Rejuvenate(Mechanism):
             self.law, synapses, sizes, self.d_re, strength=strength, keep_signs=self.signs == "keep"
         )
         if law is not None:
-            replace_synapses(synapses, law, moment.state, step=moment.step)
+            self._count(synapses, replace_synapses(synapses, law, moment.state, step=moment.step))
 
     def _change_units(self, synapses: Synapses, moment: Moment) -> None:
         from bioconvert.plasticity.unit_renewal import hand_on, renew
@@ -185,8 +188,16 @@ class Rejuvenate(Mechanism):
         if self.law == "continual_backprop":
             hand_on(watch.units, chosen, watch.mean())
         renew(watch.units, chosen, synapses, moment)
+        self._count(synapses, len(chosen))
         for key in (*_AVERAGES[self.law], "seen", "age"):
             synapses.tensor(self, key)[chosen] = 0
+
+    def report(self, synapses: Synapses) -> Mapping[str, float]:
+        """Give the number of synapses, or units, that this process has replaced since it began."""
+        return {"replaced": float(synapses.found.get(_REPLACED, 0))}
+
+    def _count(self, synapses: Synapses, replaced: int) -> None:
+        synapses.found[_REPLACED] = synapses.found.get(_REPLACED, 0) + replaced
 
     def _chosen(self, watch: UnitWatch, synapses: Synapses, step: int) -> torch.Tensor:
         """Give the numbers of the units to be replaced."""

@@ -88,6 +88,10 @@ class Synapses:
         """Add up what each process found on its rows; every process has to ask."""
         return total(values, self.held, self.path)
 
+    def mean(self, values: torch.Tensor) -> float:
+        """Give the mean over all weights, of those that this process holds and the others."""
+        return float(self.total(values.sum(dtype=torch.float64)) / max(self.extent.total, 1))
+
     def _settled(self, kept: torch.Tensor, held: nn.Parameter) -> torch.Tensor:
         """Let the elements of a buffer lie where those of the parameter do."""
         if is_distributed(kept):
