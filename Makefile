@@ -51,7 +51,8 @@ $(BENCH_VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BENCH_VENV)/bin/python || $(PYTHON) -m venv $(BENCH_VENV)
 	$(BENCH_VENV)/bin/python -m pip install --quiet --constraint constraints.txt torch
 	$(BENCH_VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable .
-	$(BENCH_VENV)/bin/python -m pip install --quiet --constraint constraints.txt nmn==0.3.5 torchao peft
+	$(BENCH_VENV)/bin/python -m pip install --quiet --constraint constraints.txt nmn==0.3.5 torchao peft \
+		torchvision pytorch_bio_transformations==0.0.5
 	touch $@
 
 bench: $(BENCH_VENV)/.installed

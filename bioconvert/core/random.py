@@ -53,9 +53,11 @@ class Stream:
             lambda n, g: torch._standard_gamma(torch.full((n,), concentration), generator=g),
         )
 
-    def chunk(self, purpose: str, index: int, count: int, *, step: int = 0) -> torch.Tensor:
-        """Draw standard normal numbers, the first ``count`` of one chunk of :meth:`normal`."""
-        return torch.randn(count, generator=self._generator(purpose, step, index))
+    def fill(
+        self, out: torch.Tensor, purpose: str, index: int, *, step: int = 0, mean: float, deviation: float
+    ) -> torch.Tensor:
+        """Fill a row, fp32 on the CPU, with the normal numbers of one chunk; its length counts."""
+        return out.normal_(mean, deviation, generator=self._generator(purpose, step, index))
 
     def _draw(
         self,

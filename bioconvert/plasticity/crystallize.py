@@ -31,6 +31,7 @@ else:
     layout = LazyModule("bioconvert.plasticity.layout")
 
 
+_HUGE = 1e38
 _CRYSTAL = 0.1
 """Rate below which a weight counts as crystallized, for the history."""
 
@@ -133,12 +134,15 @@ class Crystallize(Mechanism):
         """Check the numbers, and take what the step will change."""
         assert moment.gradient is not None
         require_finite(moment.gradient, f"the gradient of {synapses.path!r}")
-        require_finite(synapses.weight, repr(synapses.path))
-        mean = _mean_size(synapses) if self.scales else torch.zeros(())
+        mean = _mean_size(synapses)
+        if not math.isfinite(mean):
+            raise OptionError(f"{synapses.path!r} isn't finite: crystallize can't measure by it")
         gradient = layout.laid_like(moment.gradient, synapses.weight)
         if gradient is moment.gradient and self._is_late(synapses):
             gradient = gradient.clone(memory_format=torch.preserve_format)
-        moment.notes[self.name] = _Noted(gradient, mean)
+        # The next number up: a gradient as large as the mean is not larger.
+        largest = torch.tensor(mean).square().nextafter(torch.tensor(math.inf))
+        moment.notes[self.name] = _Noted(gradient, float(largest))
 
     def scale(self, part: Part) -> None:
         """Slow down what settles, and multiply the update by the rates."""
@@ -147,14 +151,27 @@ class Crystallize(Mechanism):
         rates = decode(kept, self._bounds)
         if self.recovery:
             rates = self._recovered(rates, part)
-        size = in_full(layout.flat(noted.gradient)[part.place]).abs()
-        # Signs are several times faster than comparisons, whose booleans have to be turned to floats again:
-        # 1 where the gradient is neither small beside the weight nor large, 0 elsewhere.
-        plastic = torch.sub(size, in_full(part.weight).abs(), alpha=self.threshold).sign_()
-        plastic.sub_(size.sub_(noted.mean).sign_().clamp_(min=0)).clamp_(min=0)
-        rates = torch.lerp(torch.mul(rates, self.damping).clamp_(min=self.floor), rates, plastic)
-        kept.copy_(self._kept(rates))
+        rates.mul_(self._slowing(part, noted)).clamp_(min=self.floor)
+        if rates is not kept:
+            kept.copy_(self._kept(rates))
         part.multiply(rates, self)
+
+    def _slowing(self, part: Part, noted: _Noted) -> torch.Tensor:
+        """Give the damping where a weight settles, and 1 elsewhere.
+
+        By squares and signs, in as few passes as there can be: comparisons are several times slower, since
+        their booleans have to be turned to floats again.
+        """
+        room = part.room()
+        gradient, weight = (
+            each if each.dtype == room.dtype else each.to(room.dtype)
+            for each in (layout.flat(noted.gradient)[part.place], part.weight)
+        )
+        # t² w² - g², and infinite where the gradient is large: negative where the weight does not settle.
+        torch.mul(gradient, gradient, out=room).neg_()
+        torch.threshold_(room, -noted.largest, math.inf)
+        room.addcmul_(weight, weight, value=self.threshold**2)
+        return room.mul_(-_HUGE).clamp_(self.damping, 1.0)
 
     def change(self, synapses: Synapses, moment: Moment) -> None:
         """Pull the weights back by importance, and consolidate when it is time."""
@@ -201,10 +218,10 @@ class Crystallize(Mechanism):
 
 
 class _Noted(NamedTuple):
-    """What was found of a parameter before a step: its gradient, and the mean size of its weights."""
+    """What was found of a parameter before a step: its gradient, and the square from which that is large."""
 
     gradient: torch.Tensor
-    mean: torch.Tensor
+    largest: float
 
 
 def _second_rate(bounds: tuple[float, float]) -> float:
@@ -212,10 +229,10 @@ def _second_rate(bounds: tuple[float, float]) -> float:
     return float(decode(torch.tensor(1, dtype=torch.uint8), bounds))
 
 
-def _mean_size(synapses: Synapses) -> torch.Tensor:
+def _mean_size(synapses: Synapses) -> float:
     weight = synapses.weight
     size = torch.linalg.vector_norm(weight, 1, dtype=torch.promote_types(weight.dtype, torch.float32))
-    return synapses.total(size) / max(synapses.extent.total, 1)
+    return float(synapses.total(size) / max(synapses.extent.total, 1))
 
 
 def require_finite(tensor: torch.Tensor, name: str) -> None:

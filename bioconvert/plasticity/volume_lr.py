@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 else:
     torch = LazyModule("torch")
 
-SAMPLE = 8_192
-"""The law's mean is taken over so many weights of each chunk: all of a small weight, 1/8 of a large one."""
+SAMPLE = 16_384
+"""The law's mean is taken over so many weights of each piece: all of a small weight, 1/8 of a large one."""
 
 
 class Scale(NamedTuple):
@@ -84,20 +84,22 @@ class VolumeRates(Mechanism):
     def scale(self, part: Part) -> None:
         """Multiply the update by the rates."""
         size, gain = part.moment.notes[self.name]
-        rate = self._shape(part.weight, size)
+        rate = self._shape(part.weight, size, part.room())
         if self.variability:
-            rate.addcmul_(rate, part.normal(self), value=self.variability).abs_()
-        part.multiply(rate.mul_(gain), self)
+            drawn = part.normal(self, mean=gain, deviation=gain * self.variability)
+            rate.mul_(drawn).abs_()
+        else:
+            rate.mul_(gain)
+        part.multiply(rate, self)
 
     def _of_reference(self) -> Scale:
         return Scale(1.0, self.base * math.exp(-self.stability))
 
     def _measured(self, synapses: Synapses, moment: Moment) -> Scale:
         """Give the scale by which the law's mean is 1."""
-        from bioconvert.core.random import CHUNK
-        from bioconvert.plasticity.part import parts
+        from bioconvert.plasticity.part import PIECE, parts
 
-        pieces = [(part.weight, part.start % CHUNK) for part in parts(synapses, moment)]
+        pieces = [(part.weight, part.start % PIECE) for part in parts(synapses, moment)]
         size = _mean(
             synapses, [(torch.linalg.vector_norm(piece.float(), 1), len(piece)) for piece, _ in pieces]
         )
@@ -111,9 +113,10 @@ class VolumeRates(Mechanism):
         mean = _mean(synapses, [(self._shape(piece, size).sum(), len(piece)) for piece in sample])
         return Scale(size, 1 / (mean * _folded_mean(self.variability)))
 
-    def _shape(self, weight: torch.Tensor, size: float) -> torch.Tensor:
-        """Give the law up to a factor, in fp32; what is returned may be written to."""
-        absolute = torch.abs(weight).float()
+    def _shape(self, weight: torch.Tensor, size: float, room: torch.Tensor | None = None) -> torch.Tensor:
+        """Give the law up to a factor, in a room or in memory of its own."""
+        room = torch.empty_like(weight, dtype=torch.float32) if room is None else room
+        absolute = room.copy_(weight).abs_() if weight.dtype != room.dtype else torch.abs(weight, out=room)
         if self.law == "multiplicative":
             return absolute
         if self.law == "kasai":

@@ -11,6 +11,12 @@ SAID = {
     "convert_a_model.py": ["replace", "YatLinear", "relative", "loss after 20 steps", "Linear"],
     "morph_while_training.py": ["at step 0 equal outputs:     True", "finalized:", "YatLinear"],
     "write_a_rule_file.py": ["hidden.0", "mine.yaml:13:", "Did you mean 'YatLinear'?"],
+    "train_with_plasticity.py": [
+        "equal outputs: True",
+        "bound to the optimizer, loss: 0.",
+        "called in the loop, loss: 0.",
+        "moved, in units of alone:",
+    ],
     "save_and_load.py": ["bioconvert.json", "model.safetensors", "equal outputs: True"],
 }
 
