@@ -132,9 +132,11 @@ class Crystallize(Mechanism):
 
     def prepare(self, synapses: Synapses, moment: Moment) -> None:
         """Check the numbers, and take what the step will change."""
+        from bioconvert.plasticity.part import mean_size
+
         assert moment.gradient is not None
         require_finite(moment.gradient, f"the gradient of {synapses.path!r}")
-        mean = _mean_size(synapses)
+        mean = mean_size(synapses, moment)
         if not math.isfinite(mean):
             raise OptionError(f"{synapses.path!r} isn't finite: crystallize can't measure by it")
         gradient = layout.laid_like(moment.gradient, synapses.weight)
@@ -227,12 +229,6 @@ class _Noted(NamedTuple):
 def _second_rate(bounds: tuple[float, float]) -> float:
     """Give the least rate but one that fits in a byte."""
     return float(decode(torch.tensor(1, dtype=torch.uint8), bounds))
-
-
-def _mean_size(synapses: Synapses) -> float:
-    weight = synapses.weight
-    size = torch.linalg.vector_norm(weight, 1, dtype=torch.promote_types(weight.dtype, torch.float32))
-    return float(synapses.total(size) / max(synapses.extent.total, 1))
 
 
 def require_finite(tensor: torch.Tensor, name: str) -> None:

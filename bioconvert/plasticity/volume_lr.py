@@ -97,18 +97,16 @@ class VolumeRates(Mechanism):
 
     def _measured(self, synapses: Synapses, moment: Moment) -> Scale:
         """Give the scale by which the law's mean is 1."""
-        from bioconvert.plasticity.part import PIECE, parts
+        from bioconvert.plasticity.part import PIECE, mean_size, parts
 
-        pieces = [(part.weight, part.start % PIECE) for part in parts(synapses, moment)]
-        size = _mean(
-            synapses, [(torch.linalg.vector_norm(piece.float(), 1), len(piece)) for piece, _ in pieces]
-        )
+        size = mean_size(synapses, moment)
         if not math.isfinite(size):
             raise OptionError(f"{synapses.path!r} isn't finite: volume_lr measures sizes in its mean")
         # Where all weights are 0, any unit will do.
         size = size or 1.0
         if self.law == "multiplicative":
             return Scale(size, 1 / (size * _folded_mean(self.variability)))
+        pieces = [(part.weight, part.start % PIECE) for part in parts(synapses, moment)]
         sample = [piece[: SAMPLE - first] for piece, first in pieces if first < SAMPLE]
         mean = _mean(synapses, [(self._shape(piece, size).sum(), len(piece)) for piece in sample])
         return Scale(size, 1 / (mean * _folded_mean(self.variability)))

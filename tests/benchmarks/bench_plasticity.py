@@ -26,6 +26,8 @@ REJUVENATION_BESIDE_PEER = Bar(">=", 3.0)
 STEP_BESIDE_PEER = Bar(">=", 5.0)
 ATTACH_BESIDE_PEER = Bar(">=", 2.0)
 MEMORY = Bar("<=", 1.0)
+GRADIENT = 1e-3
+"""The deviation of gradients, beside weights of about 0.02."""
 REPLACED = 8.0
 """How fast the chance to be replaced falls with a weight's size, of both."""
 
@@ -64,10 +66,20 @@ def _resnet() -> nn.Module:
     return model
 
 
-def _with_gradients(model: nn.Module) -> nn.Module:
-    for parameter in model.parameters():
-        parameter.grad = torch.randn_like(parameter).mul_(1e-3)
-    return model
+def _again(make: Callable[[], Trained]) -> Callable[[], Trained]:
+    """Make it once, and give it new gradients each time: mechanisms shrink those that they were given."""
+    made: list[Trained] = []
+
+    def prepare() -> Trained:
+        if not made:
+            made.append(make())
+        generator = torch.Generator().manual_seed(0)
+        for parameter in made[0].model.parameters():
+            drawn = torch.randn(parameter.shape, generator=generator)
+            parameter.grad = drawn.mul_(GRADIENT)
+        return made[0]
+
+    return prepare
 
 
 def _momentum(model: nn.Module) -> Optimizer:
@@ -86,27 +98,27 @@ def _rules(mechanisms: Sequence[Any]) -> dict[str, Any]:
 
 def _bound(mechanisms: Sequence[Any], make: Callable[[nn.Module], Optimizer]) -> Callable[[], Trained]:
     def prepare() -> Trained:
-        model = _with_gradients(bc.convert(_resnet(), _rules(mechanisms)))
+        model = bc.convert(_resnet(), _rules(mechanisms))
         optimizer = make(model)
         return Trained(model, optimizer, bc.Plasticity(model).bind(optimizer))
 
-    return prepare
+    return _again(prepare)
 
 
 def _plain(make: Callable[[nn.Module], Optimizer]) -> Callable[[], Trained]:
     def prepare() -> Trained:
-        model = _with_gradients(_resnet())
+        model = _resnet()
         return Trained(model, make(model))
 
-    return prepare
+    return _again(prepare)
 
 
 def _of_peer(make: Callable[[nn.Module], Optimizer]) -> Callable[[], Trained]:
     def prepare() -> Trained:
-        model = _with_gradients(_peer_convert(_resnet()))
+        model = _peer_convert(_resnet())
         return Trained(model, make(model))
 
-    return prepare
+    return _again(prepare)
 
 
 def _peer_convert(model: nn.Module) -> nn.Module:
@@ -131,19 +143,19 @@ def _peer_step(*methods: str) -> Callable[[Trained], None]:
 
 def _steps(has_peer: bool) -> list[Contender]:
     found = [
-        Contender("SGD, momentum", _step, _plain(_momentum)),
-        Contender("Adam", _step, _plain(_adam)),
+        Contender("SGD, momentum", _step, _plain(_momentum), fresh=True),
+        Contender("Adam", _step, _plain(_adam), fresh=True),
         Contender("normal_ over all weights", _draw, lambda: list(_resnet().parameters())),
-        Contender("SGD: fuzzy, crystallize", _step, _bound(RATES, _momentum)),
-        Contender("SGD: the same, compact", _step, _bound(COMPACT, _momentum)),
-        Contender("SGD: and volume", _step, _bound(WITH_VOLUME, _momentum)),
-        Contender("Adam: and volume", _step, _bound(WITH_VOLUME, _adam)),
+        Contender("SGD: fuzzy, crystallize", _step, _bound(RATES, _momentum), fresh=True),
+        Contender("SGD: the same, compact", _step, _bound(COMPACT, _momentum), fresh=True),
+        Contender("SGD: and volume", _step, _bound(WITH_VOLUME, _momentum), fresh=True),
+        Contender("Adam: and volume", _step, _bound(WITH_VOLUME, _adam), fresh=True),
     ]
     if has_peer:
         calls = ("volume_dependent_lr", "fuzzy_learning_rates", "crystallize")
         found += [
-            Contender(f"{PEER}: SGD, two", _peer_step(*calls[1:]), _of_peer(_momentum)),
-            Contender(f"{PEER}: SGD, three", _peer_step(*calls), _of_peer(_momentum)),
+            Contender(f"{PEER}: SGD, two", _peer_step(*calls[1:]), _of_peer(_momentum), fresh=True),
+            Contender(f"{PEER}: SGD, three", _peer_step(*calls), _of_peer(_momentum), fresh=True),
         ]
     return found
 
