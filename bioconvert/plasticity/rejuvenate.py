@@ -193,8 +193,9 @@ class Rejuvenate(Mechanism):
             synapses.tensor(self, key)[chosen] = 0
 
     def report(self, synapses: Synapses) -> Mapping[str, float]:
-        """Give the number of synapses, or units, that this process has replaced since it began."""
-        return {"replaced": float(synapses.found.get(_REPLACED, 0))}
+        """Give the number of synapses, or units, that were replaced since the process began."""
+        own = synapses.weight.new_tensor(synapses.found.get(_REPLACED, 0), dtype=torch.float64)
+        return {"replaced": float(synapses.total(own))}
 
     def _count(self, synapses: Synapses, replaced: int) -> None:
         synapses.found[_REPLACED] = synapses.found.get(_REPLACED, 0) + replaced
