@@ -150,10 +150,16 @@ class Wish:
     seed: int = 0
     is_last: bool = False
 
-    @property
-    def site(self) -> Site:
-        """Where the module stands, but for what follows it."""
-        return Site(self.path, data=self.data, parameter=self.parameter, seed=self.seed, is_last=self.is_last)
+    def site(self, look: Look) -> Site:
+        """Say where the module stands, but for what follows it."""
+        return Site(
+            self.path,
+            data=self.data,
+            parameter=self.parameter,
+            seed=self.seed,
+            is_last=self.is_last,
+            graphs=look.graphs,
+        )
 
     @property
     def kind(self) -> str:
@@ -188,6 +194,7 @@ def make_operation(wish: Wish, look: Look) -> Operation:
     module, action = wish.module, wish.action
     if wish.parameter and isinstance(action, Replace):
         return call_operation(wish, action, look)
+    site = wish.site(look)
     name, entry = _entry(module, action)
     _refuse_repetition(wish, name)
     own: tuple[Owning, ...] = ()
@@ -196,9 +203,8 @@ def make_operation(wish: Wish, look: Look) -> Operation:
         raise Refused(reason)
     if not isinstance(action, Attach):
         own = owning(module, look)
-    chain = LayerChain.behind(module, wish.rule, action, look, has_data=wish.site.has_data)
-    site = dataclasses.replace(chain.site(wish.site), graphs=look.graphs)
-    change = entry.build(module, site, **action.options)
+    chain = LayerChain.behind(module, wish.rule, action, look, has_data=site.has_data)
+    change = entry.build(module, chain.site(site), **action.options)
     fold = None
     if chain.norm is not None and chain.norm_becomes == "fold":
         fold = folded(module, chain.norm)
@@ -216,7 +222,7 @@ def make_operation(wish: Wish, look: Look) -> Operation:
         if each is not None:
             _refuse_conflicts(module, each, look)
     drop = chain.request(module, wish.rule.name, look, morph)
-    fit = change.fit() if change.fit is not None and wish.site.has_data else None
+    fit = change.fit() if change.fit is not None and site.has_data else None
     return Operation(
         path=wish.path,
         module=module,
@@ -257,7 +263,7 @@ def call_operation(wish: Wish, action: Replace, look: Look) -> Operation:
     layer = new_layer(borrow)
     lend(layer, borrow, container)
     name, entry = _entry(layer, action)
-    change = entry.build(layer, dataclasses.replace(wish.site, data="none"), **action.options)
+    change = entry.build(layer, dataclasses.replace(wish.site(look), data="none"), **action.options)
     if change.overwrites or change.freezes:
         fate = "get new values" if change.overwrites else "stop training"
         raise Refused(f"its container keeps the weights, which would {fate}")

@@ -158,7 +158,8 @@ def carry_out(
     for each in change.overwrites:
         with torch.no_grad():
             _require(module, each).copy_(new[each])
-    freeze(module, step, names=change.freezes)
+    if change.freezes:
+        freeze(module, step, names=change.freezes)
     remember(module, step)
     return step
 
