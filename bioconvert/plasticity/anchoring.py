@@ -31,7 +31,7 @@ def anchoring_tensors(law: str, parameter: str) -> Mapping[str, TensorRecipe]:
     """Say what is kept of a parameter: importance, the weights to be pulled to, what the law gathers."""
 
     def nothing(weight: torch.Tensor) -> torch.Tensor:
-        return torch.zeros_like(in_full(weight))
+        return torch.zeros_like(layout.in_full(weight))
 
     def no_steps(weight: torch.Tensor) -> torch.Tensor:
         return torch.zeros(1, dtype=torch.int64, device=weight.device)
@@ -50,11 +50,6 @@ def kept_as_made(parameter: str, make: Callable[[torch.Tensor], torch.Tensor]) -
         return make(old[parameter])
 
     return TensorRecipe(made, reads=(parameter,), like=None, kind="buffer")
-
-
-def in_full(tensor: torch.Tensor) -> torch.Tensor:
-    """Give a tensor in fp32, or as it is if its type is wider."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def hold_back(mechanism: Crystallize, synapses: Synapses, moment: Moment, gradient: torch.Tensor) -> None:
@@ -96,7 +91,7 @@ def settle(mechanism: Crystallize, synapses: Synapses, sensitivity: torch.Tensor
         synapses: the parameter.
         sensitivity: how the outputs' size depends on each weight, for ``mas``.
     """
-    law, weight = LAWS[mechanism.law], in_full(synapses.weight)
+    law, weight = LAWS[mechanism.law], layout.in_full(synapses.weight)
     importance, anchor = (synapses.tensor(mechanism, key) for key in ("importance", "anchor"))
     trace = synapses.tensor(mechanism, "trace") if law.traces else None
     found = law.measured(trace, weight - anchor, sensitivity)

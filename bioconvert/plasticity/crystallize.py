@@ -12,7 +12,7 @@ from pydantic import Field
 from bioconvert.core.change import TensorRecipe
 from bioconvert.core.errors import OptionError, Refused
 from bioconvert.core.lazy import LazyModule
-from bioconvert.plasticity.anchoring import anchoring_tensors, hold_back, in_full, kept_as_made, settle
+from bioconvert.plasticity.anchoring import anchoring_tensors, hold_back, kept_as_made, settle
 from bioconvert.plasticity.importance import LAWS
 from bioconvert.plasticity.mechanism import Mechanism, plastic
 from bioconvert.plasticity.rates import Storage, decode, encode
@@ -128,7 +128,11 @@ class Crystallize(Mechanism):
         """Keep a rate, or importance and what it is measured from."""
         if self.anchors:
             return anchoring_tensors(self.law, parameter)
-        return {"rate": kept_as_made(parameter, lambda weight: self._kept(torch.ones_like(in_full(weight))))}
+        return {
+            "rate": kept_as_made(
+                parameter, lambda weight: self._kept(torch.ones_like(layout.in_full(weight)))
+            )
+        }
 
     def prepare(self, synapses: Synapses, moment: Moment) -> None:
         """Check the numbers, and take what the step will change."""
@@ -165,10 +169,8 @@ class Crystallize(Mechanism):
         their booleans have to be turned to floats again.
         """
         room = part.room()
-        gradient, weight = (
-            each if each.dtype == room.dtype else each.to(room.dtype)
-            for each in (layout.flat(noted.gradient)[part.place], part.weight)
-        )
+        gradient = layout.in_full(layout.flat(noted.gradient)[part.place])
+        weight = layout.in_full(part.weight)
         # t² w² - g², and infinite where the gradient is large: negative where the weight does not settle.
         torch.mul(gradient, gradient, out=room).neg_()
         torch.threshold_(room, -noted.largest, math.inf)

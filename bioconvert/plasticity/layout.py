@@ -21,6 +21,11 @@ def flat(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.permute(order).view(-1)
 
 
+def in_full(tensor: torch.Tensor) -> torch.Tensor:
+    """Give a tensor in fp32, or as it is if its type is wider."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
 def is_dense(tensor: torch.Tensor) -> bool:
     """Say whether a tensor's elements lie in memory without gaps, so that they make one row."""
     order = sorted(range(tensor.dim()), key=tensor.stride, reverse=True)

@@ -9,7 +9,7 @@ import torch
 
 from bioconvert.core.random import CHUNK
 from bioconvert.plasticity.layout import flat as flat
-from bioconvert.plasticity.layout import laid_like
+from bioconvert.plasticity.layout import in_full, laid_like
 from bioconvert.plasticity.mechanism import Mechanism
 from bioconvert.plasticity.moment import Moment
 from bioconvert.plasticity.synapses import Synapses
@@ -121,11 +121,7 @@ def mean_size(synapses: Synapses, moment: Moment) -> float:
     total = torch.zeros((), dtype=torch.float64, device=synapses.weight.device)
     for part in parts(synapses, moment):
         # In two passes through a room: torch's own 1-norm takes twice as long (measured).
-        room = part.room()
-        if part.weight.dtype == room.dtype:
-            total += torch.abs(part.weight, out=room).sum()
-        else:
-            total += room.copy_(part.weight).abs_().sum()
+        total += torch.abs(in_full(part.weight), out=part.room()).sum()
     return float(synapses.total(total) / max(synapses.extent.total, 1))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from bioconvert.core.change import Old, TensorRecipe
 
@@ -12,16 +12,23 @@ if TYPE_CHECKING:
     from bioconvert.core.random import Stream
 
 
-def filled(shape: tuple[int, ...], value: float, *, like: str = "weight") -> TensorRecipe:
-    """Say how a parameter arises that is one number all over.
+def filled(
+    shape: tuple[int, ...],
+    value: float,
+    *,
+    like: str = "weight",
+    kind: Literal["parameter", "buffer"] = "parameter",
+) -> TensorRecipe:
+    """Say how a parameter or a buffer arises that is one number all over.
 
     Args:
         shape: its shape.
         value: the number.
         like: name of the module's tensor whose device, type and ``requires_grad`` it takes.
+        kind: ``"parameter"`` or ``"buffer"``.
     """
 
     def make(old: Old, stream: Stream) -> Tensor:  # noqa: ARG001 - one signature for all recipes
         return old[like].new_full(shape, value)
 
-    return TensorRecipe(make, reads=(like,), like=like)
+    return TensorRecipe(make, reads=(like,), like=like, kind=kind)

@@ -22,7 +22,7 @@ from torch import nn
 from bioconvert.core.change import Site
 from bioconvert.core.errors import Refused
 from bioconvert.replacements.linear_map import bias_of, by_unit, products, squared_norms, weight_norms
-from bioconvert.replacements.normalisation import affine_of
+from bioconvert.replacements.normalisation import affine_of, lets_through
 
 RATIOS = (0.01, 0.1, 1.0, 10.0, 100.0)
 """ε over E‖x‖²."""
@@ -89,7 +89,7 @@ class Calibrated:
             t = self.site.activation.apply(t.to(outputs.dtype)).float()
         if self.site.norm_becomes == "keep":
             # Behind the layer stands a normalisation that stays: what it will do is undone beforehand.
-            usable = _usable(slope)
+            usable = lets_through(slope)
             t = torch.where(usable, (t - shift) / torch.where(usable, slope, 1.0), 0.0).float()
         return t
 
@@ -235,7 +235,3 @@ def _parts(shape: torch.Size) -> Iterator[slice]:
     """Cut the units into blocks."""
     step = max(1, _BLOCK // shape[0])
     return (slice(start, start + step) for start in range(0, math.ceil(shape[1] / step) * step, step))
-
-
-def _usable(slope: torch.Tensor) -> torch.Tensor:
-    return slope.abs() > 1e-6 * slope.abs().max()

@@ -23,7 +23,7 @@ from bioconvert.core.change import Site
 from bioconvert.core.errors import Refused
 from bioconvert.layers.starting_values import RELATIVE_EPSILON
 from bioconvert.replacements.linear_map import bias_of, by_unit, rows_of, squared_norms, weight_of
-from bioconvert.replacements.normalisation import affine_of
+from bioconvert.replacements.normalisation import affine_of, lets_through
 
 EPSILON_RATIO = 100.0
 """ε over E‖x‖²; the larger, the less the distance varies and the better the quadratic fits.
@@ -117,7 +117,7 @@ class ClosedForm(InputNorm):
         mean, deviation = self._spread()
         slope, shift = affine_of(self.site.norm, mean)
         a0, a1, a2 = hermite(self._function(), slope * mean + shift, slope * deviation)
-        usable = slope.abs() > 1e-6 * slope.abs().max()
+        usable = lets_through(slope)
         bias, rows = bias_of(layer, mean), rows_of(layer)
         if self.site.norm_becomes == "keep":
             # Behind the layer stands a normalisation that stays: what it will do is undone beforehand.

@@ -26,6 +26,11 @@ def affine_of(norm: nn.Module | None, like: torch.Tensor) -> tuple[torch.Tensor,
     return slope, shift + bias.detach().double() if bias is not None else shift
 
 
+def lets_through(slope: torch.Tensor) -> torch.Tensor:
+    """Say which units a normalisation of this slope lets through, unlike those that it silences."""
+    return slope.abs() > 1e-6 * slope.abs().max()
+
+
 def is_transposed(layer: nn.Module) -> bool:
     """Say whether a linear layer keeps its weight as [in, out], as transformers' ``Conv1D`` does."""
     return not isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd))

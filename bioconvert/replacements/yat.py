@@ -13,6 +13,7 @@ from bioconvert import layers
 from bioconvert.core.change import Change, Site, TensorRecipe
 from bioconvert.core.errors import OptionError, Refused
 from bioconvert.core.registry import replacement
+from bioconvert.replacements.added import filled
 from bioconvert.replacements.yat_init import (
     DEFAULT_EPSILON,
     KEPT,
@@ -161,7 +162,7 @@ def _with_measured_epsilon(kept: Change, site: Site) -> Change:
     """Let ε be relative to the inputs."""
     attributes = dict(kept.attributes)
     attributes.pop("epsilon")
-    epsilon = _filled((1,), DEFAULT_EPSILON, "buffer")
+    epsilon = filled((1,), DEFAULT_EPSILON, kind="buffer")
     adds = {**kept.adds, "epsilon": epsilon}
     return dataclasses.replace(kept, attributes=attributes, adds=adds, fit=fit_for("keep", site, 0))
 
@@ -174,11 +175,11 @@ def _started(layer: nn.Module, site: Site, options: dict[str, Any], way: Way, st
     attributes, adds = _layer(units, options)
     if site.has_data:
         size = units if way in ("calibrate", "affine") else 1
-        adds["epsilon"] = _filled((size,), attributes.pop("epsilon"), "buffer")
+        adds["epsilon"] = filled((size,), attributes.pop("epsilon"), kind="buffer")
     overwrites = {"weight": TensorRecipe(_xavier)} if way == "fresh" else {}
     table = adds if layer.bias is None else overwrites
     if layer.bias is not None or site.has_data:
-        table["bias"] = TensorRecipe(partial(_uniform, units)) if way == "fresh" else _filled((units,), 0.0)
+        table["bias"] = TensorRecipe(partial(_uniform, units)) if way == "fresh" else filled((units,), 0.0)
     return Change(
         into=_into(type(layer)),
         attributes=attributes,
@@ -198,7 +199,7 @@ def _layer(units: int, options: dict[str, Any]) -> tuple[dict[str, Any], dict[st
     full = {**options, **relative}
     adds = {"mask": TensorRecipe(_nonzero, kind="buffer")} if full.pop("mask") == "nonzero" else {}
     for name, (shape, value) in layers.yat_parameters(units, **full).items():
-        adds[name] = _filled(shape, value)
+        adds[name] = filled(shape, value)
     try:
         return dict(layers.yat_attributes(**full)), adds
     except ValueError as error:
@@ -216,16 +217,6 @@ def _into(cls: type[nn.Module]) -> type[nn.Module]:
     from bioconvert.layers.yat_conv1d import YatConv1D
 
     return YatConv1D
-
-
-def _filled(
-    shape: tuple[int, ...], value: float, kind: Literal["parameter", "buffer"] = "parameter"
-) -> TensorRecipe:
-    def make(old: Any, stream: Stream) -> Tensor:  # noqa: ARG001 - one signature for all recipes
-        weight: Tensor = old["weight"]
-        return weight.new_full(shape, value)
-
-    return TensorRecipe(make, kind=kind)
 
 
 def _nonzero(old: Any, stream: Stream) -> Tensor:  # noqa: ARG001

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from bioconvert import layers
-from bioconvert.core.change import Change, Site, TensorRecipe
+from bioconvert.core.change import Change, Site
 from bioconvert.core.errors import Refused
 from bioconvert.core.registry import replacement
+from bioconvert.replacements.added import filled
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
-    from bioconvert.core.random import Stream
 
 Positive = Annotated[float, Field(gt=0)]
 Size = Annotated[int, Field(ge=1)]
@@ -75,14 +75,6 @@ def yat_attention(
     return Change(
         into=layers.YatMultiheadAttention,
         attributes=attributes,
-        adds={name: _filled(shape, value, like) for name, (shape, value) in adds.items()},
+        adds={name: filled(shape, value, like=like) for name, (shape, value) in adds.items()},
         warnings=(_KEPT_AS_IS,),
     )
-
-
-def _filled(shape: tuple[int, ...], value: float, like: str) -> TensorRecipe:
-    def make(old: Any, stream: Stream) -> Tensor:  # noqa: ARG001 - one signature for all recipes
-        projection: Tensor = old[like]
-        return projection.new_full(shape, value)
-
-    return TensorRecipe(make, reads=(like,), like=like)

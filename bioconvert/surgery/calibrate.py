@@ -18,6 +18,7 @@ from bioconvert.core.change import SequentialFit
 from bioconvert.core.errors import OptionError, Refused
 from bioconvert.core.progress import progress
 from bioconvert.surgery.finalize import arrived
+from bioconvert.surgery.fit import Values
 from bioconvert.surgery.operations import Operation
 from bioconvert.surgery.prove import NEVER_RAN
 from bioconvert.surgery.samples import (
@@ -36,7 +37,6 @@ MOST_SAMPLES = 1_024
 ROOM = 256 * 2**20
 """Bytes of the original's outputs that are kept at once."""
 
-Values = Mapping[str, torch.Tensor]
 Targets = list[list[torch.Tensor]]
 """What is kept of the original's outputs: for each batch, one tensor for each call of the layer."""
 

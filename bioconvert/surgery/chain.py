@@ -53,7 +53,7 @@ class LayerChain:
         """
         links = rule.match.followed_by
         replaces = isinstance(action, Replace)
-        if not links and not (replaces and has_data):
+        if not links and not (has_data and replaces):
             return cls()
         try:
             following = look.graphs.following(module, links or _AFTERWARDS)

@@ -66,14 +66,14 @@ def halfway(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def arrived(model: nn.Module) -> Iterator[None]:
     """Let the replacement of everything that morphs be at work alone for a while."""
-    with _counted([module for module in model.modules() if module._buffers.get(STEP) is not None], _ALL):
+    with _counted(model.modules(), _ALL):
         yield
 
 
 @contextmanager
 def _counted(modules: Iterable[nn.Module], count: int) -> Iterator[None]:
     """Set the counters of morphing modules for a while."""
-    counters = [counter for module in modules if (counter := module._buffers[STEP]) is not None]
+    counters = [counter for module in modules if (counter := counter_of(module)) is not None]
     before = [(counter, counter.clone()) for counter in counters]
     for counter in counters:
         counter.fill_(count)
