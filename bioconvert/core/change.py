@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import torch
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 Old = Mapping[str, "torch.Tensor"]
 Make = Callable[[Old, "Stream"], "torch.Tensor"]
 NormBecomes = Literal["keep", "fold", "drop"]
+When = Literal["before", "after"]
 SampleData = Literal["none", "example", "calibration"]
 """None at all; inputs that show what the model takes; or a set of samples given to fit layers to."""
 
@@ -76,6 +77,34 @@ class SequentialFit(Fit, Protocol):
         ...
 
 
+class ModuleHook:
+    """What a module calls before or after its forward; subclasses say so by ``__call__``.
+
+    It is called with ``(module, args, kwargs)`` before, with ``(module, args, kwargs, output)`` after a
+    forward, also one that failed, and gives what a hook of torch with keywords gives. A file may name one:
+    nothing but hooks is made then.
+    """
+
+    def __call__(self, module: nn.Module, args: Any, kwargs: Any, *output: Any) -> Any:
+        """Do what is to be done."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """What a module is to call before or after its forward.
+
+    Args:
+        make: the importable class of it.
+        options: the arguments it is made with, plain values (as JSON has them).
+        when: before or after.
+    """
+
+    make: type[ModuleHook]
+    options: Mapping[str, object] = field(default_factory=dict)
+    when: When = "before"
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """What becomes of one module.
@@ -90,6 +119,9 @@ class Change:
         freezes: names of the module's own parameters that are trained no more, until it is undone.
         handed_on: names of two fitted values, a scale and an offset of the outputs by unit, that go into the
             linear layer behind the module and not into the module itself.
+        hooks: what the module calls before and after its forward.
+        elsewhere: what becomes of other modules for its sake, by their dotted names, the model's being empty:
+            classes, attributes, parameters, buffers and hooks. What two changes want alike is done once.
         summary: in words, how the module is changed, for the plan.
         warnings: what the user should know before going on.
     """
@@ -101,6 +133,8 @@ class Change:
     fit: Callable[[], Fit] | None = None
     freezes: tuple[str, ...] = ()
     handed_on: tuple[str, str] | None = None
+    hooks: tuple[Hook, ...] = ()
+    elsewhere: Mapping[str, Change] = field(default_factory=dict)
     summary: str = ""
     warnings: tuple[str, ...] = ()
 

@@ -82,7 +82,8 @@ def compose(behaviour: type[nn.Module], base: type[nn.Module]) -> type[nn.Module
 
     That is ``behaviour`` itself where it inherits from ``base``; otherwise a class that inherits from both,
     one for each pair, so that ``isinstance`` and the methods of ``base`` keep working. It is named after
-    ``behaviour``, or after ``base`` where ``behaviour`` says so by ``keeps_name``.
+    ``behaviour``, or after ``base`` where ``behaviour`` says so by ``keeps_name``. What depends on ``base``,
+    ``behaviour`` gives by a function ``members_on(base)``.
     """
     if issubclass(behaviour, base):
         return behaviour
@@ -90,7 +91,10 @@ def compose(behaviour: type[nn.Module], base: type[nn.Module]) -> type[nn.Module
         return base
     if (behaviour, base) not in _composed:
         named = base if getattr(behaviour, "keeps_name", False) else behaviour
-        namespace = {"__module__": named.__module__, "__doc__": named.__doc__}
+        namespace: dict[str, Any] = {"__module__": named.__module__, "__doc__": named.__doc__}
+        members_on: Callable[[type], dict[str, Any]] | None = getattr(behaviour, "members_on", None)
+        if members_on is not None:
+            namespace.update(members_on(base))
         recipe = Recipe(compose, (behaviour, base))
         made = made_class(named.__name__, (behaviour, base), namespace, recipe)
         _composed[behaviour, base] = made

@@ -23,7 +23,13 @@ from bioconvert.surgery.operations import Operation
 from bioconvert.surgery.optimizer import GroupsBefore, add_parameters
 from bioconvert.surgery.prove import unproven
 from bioconvert.surgery.samples import Inputs
-from bioconvert.surgery.sequence import StepLog, drop_followers, own_layers, rewritten_containers
+from bioconvert.surgery.sequence import (
+    StepLog,
+    change_others,
+    drop_followers,
+    own_layers,
+    rewritten_containers,
+)
 from bioconvert.surgery.steps import Step, steps_of
 from bioconvert.surgery.verify import UNFAITHFUL, unfaithful
 
@@ -190,6 +196,7 @@ class _Attempt:
         with torch.no_grad():
             for operation in operations:
                 self._convert_one(operation)
+            change_others(self.operations, self.log, self.job.seed)
         drop_followers(self.operations, self.job.look.graphs, self.log)
         own_layers(self.operations, self.log)
 
@@ -241,7 +248,14 @@ class _Attempt:
 
 
 def _additions(operations: Sequence[Operation]) -> Iterator[tuple[nn.Module, str, nn.Parameter]]:
+    served: set[nn.Parameter] = set()
     for operation in operations:
+        for each in operation.elsewhere:
+            for name in each.change.adds:
+                parameter = each.module._parameters.get(name)
+                if parameter is not None and parameter not in served:
+                    served.add(parameter)
+                    yield operation.module, f"{each.path}.{name}" if each.path else name, parameter
         folded = operation.fold.adds if operation.fold is not None else {}
         for name, recipe in {**folded, **operation.change.adds}.items():
             if recipe.kind == "parameter":

@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import nn
 
+from bioconvert.core.change import Hook, ModuleHook
+from bioconvert.core.classes import import_class, qualified_name
 from bioconvert.graph.activations import FunctionCall
 from bioconvert.graph.edits import Drop, Edit, Fade
 from bioconvert.graph.redirect import Borrow
@@ -55,6 +57,23 @@ def borrow_of_json(record: Json) -> Borrow:
     pairs = record["made_with"]
     made_with = tuple((name, tuple(v) if isinstance(v, list) else v) for name, v in pairs)
     return Borrow(**{**record, "made_with": made_with})
+
+
+def hook_to_json(hook: Hook) -> Json:
+    """Write what a module calls before or after its forward."""
+    return {"make": qualified_name(hook.make), "options": dict(hook.options), "when": hook.when}
+
+
+def hook_of_json(record: Json) -> Hook:
+    """Read what :func:`hook_to_json` wrote.
+
+    Raises:
+        ImportError: it isn't there, or no hook.
+    """
+    made = import_class(record["make"])
+    if not issubclass(made, ModuleHook):
+        raise ImportError(f"{record['make']} is no hook of a module")
+    return Hook(made, record["options"], record["when"])
 
 
 def follower_to_json(follower: Follower, names: Mapping[int, str]) -> Json:

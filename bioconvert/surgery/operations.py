@@ -19,6 +19,7 @@ from bioconvert.replacements.folding import folded
 from bioconvert.ruleset import Attach, Replace, Rule, Wrap
 from bioconvert.surgery.chain import LayerChain
 from bioconvert.surgery.drops import DropRequest
+from bioconvert.surgery.elsewhere import Elsewhere, elsewhere_of
 from bioconvert.surgery.handing_on import receiver_behind
 from bioconvert.surgery.look import Look, class_refusal, refusal
 from bioconvert.surgery.morphing import Follower, Morph, device_of, on_the_way, own_name
@@ -47,6 +48,7 @@ class Operation:
         own: what becomes of the containers that read the module's weight.
         parameter: the parameter that the rule named; empty where it named the module.
         receiver: the linear layer that takes over the scale and the offset of the outputs.
+        elsewhere: what becomes of other modules for its sake.
     """
 
     path: str
@@ -63,6 +65,7 @@ class Operation:
     own: tuple[Owning, ...] = ()
     parameter: str = ""
     receiver: nn.Module | None = None
+    elsewhere: tuple[Elsewhere, ...] = ()
 
     @property
     def key(self) -> tuple[str, str]:
@@ -238,6 +241,7 @@ def make_operation(wish: Wish, look: Look) -> Operation:
         own=own,
         parameter=wish.parameter,
         receiver=receiver,
+        elsewhere=elsewhere_of(change, look),
     )
 
 

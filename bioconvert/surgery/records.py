@@ -16,6 +16,7 @@ from bioconvert.graph.classes import original_class
 from bioconvert.graph.trace import Untraceable
 from bioconvert.graph.tree import ModuleTree, Place
 from bioconvert.surgery.apply import RECORD
+from bioconvert.surgery.hooking import hook_up, made_hooks
 from bioconvert.surgery.look import unwrapped
 from bioconvert.surgery.morphing import AFTER, Morph
 from bioconvert.surgery.notation import (
@@ -24,6 +25,8 @@ from bioconvert.surgery.notation import (
     edit_to_json,
     follower_of_json,
     follower_to_json,
+    hook_of_json,
+    hook_to_json,
 )
 from bioconvert.surgery.steps import Dropping, Step, remember, rewrite, set_class, steps_of
 
@@ -156,6 +159,7 @@ def _described(module: nn.Module, step: Step, names: Mapping[int, str]) -> Json:
         "after": [follower_to_json(follower, names) for follower in step.after],
         "parameter": step.parameter,
         "frozen": list(step.frozen),
+        "hooks": [hook_to_json(hook) for hook in step.hooks],
     }
 
 
@@ -187,6 +191,11 @@ def _misfits(entry: Json, places: Mapping[str, Place]) -> Iterable[str]:
             else:
                 if not issubclass(into, nn.Module):
                     yield f"{path!r}: {step['into']} is no module class"
+        for hook in step.get("hooks", ()):
+            try:
+                hook_of_json(hook)
+            except ImportError as error:
+                yield f"{path!r}: {error}"
 
 
 def _rewrite_again(place: Place, step: Json) -> None:
@@ -225,6 +234,7 @@ def _repeat(module: nn.Module, record: Json, places: Mapping[str, Place]) -> Non
         after=tuple(follower_of_json(each, places) for each in record["after"]),
         parameter=record["parameter"],
         frozen=tuple(record["frozen"]),
+        hooks=tuple(hook_of_json(each) for each in record.get("hooks", ())),
     )
     set_class(module, step.class_on(type(module)))
     vars(module).update(step.attributes)
@@ -233,6 +243,8 @@ def _repeat(module: nn.Module, record: Json, places: Mapping[str, Place]) -> Non
     for name, spec in record["tensors"].items():
         _add_empty(module, name, spec)
     _freeze_again(module, step)
+    step.hooked = made_hooks(step.hooks)
+    hook_up(module, step.hooks, step.hooked)
     remember(module, step)
 
 

@@ -12,7 +12,7 @@ from bioconvert.graph.classes import original_class
 from bioconvert.surgery.apply import RECORD
 from bioconvert.surgery.look import unwrapped
 from bioconvert.surgery.optimizer import remove_parameters
-from bioconvert.surgery.steps import set_class, steps_of, undo
+from bioconvert.surgery.steps import hand_back, set_class, steps_of, undo
 
 
 def revert(model: nn.Module, *, optimizer: torch.optim.Optimizer | None = None) -> nn.Module:
@@ -55,6 +55,8 @@ def as_original(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def _module_as_original(module: nn.Module) -> Iterator[None]:
     own = type(module)
+    for step in reversed(steps_of(module)):
+        hand_back(module, step, for_good=False)
     filled = {name: module._parameters[name] for step in steps_of(module) for name in step.filled}
     # Where several steps overwrote a tensor, the first one kept the original's values.
     kept = {name: value for step in reversed(steps_of(module)) for name, value in step.kept.items()}

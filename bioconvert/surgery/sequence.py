@@ -13,6 +13,7 @@ from bioconvert.core.random import Stream
 from bioconvert.graph.edits import Edit
 from bioconvert.graph.flow import Graphs
 from bioconvert.surgery.drops import DROPPED, Drops, arrange
+from bioconvert.surgery.elsewhere import merged
 from bioconvert.surgery.morphing import on_the_way
 from bioconvert.surgery.operations import Operation
 from bioconvert.surgery.owners import Owning
@@ -99,6 +100,15 @@ def drop_followers(operations: Iterable[Operation], graphs: Graphs, log: StepLog
         step = log.rewrite(container, edits, rule)
         if container in arranged.idle:
             freeze(container, step, tied)
+
+
+def change_others(operations: Iterable[Operation], log: StepLog, seed: int) -> None:
+    """Do to other modules what converted ones need."""
+    rules = {each: operation.rule for operation in operations for each in operation.elsewhere}
+    by_module = {each.module: rule for each, rule in reversed(rules.items())}
+    for each in merged(rules):
+        step = Step(by_module[each.module], "serve", "serve")
+        log.carry_out(each.module, each.change, step, stream=Stream(seed, each.path))
 
 
 def own_layers(operations: Iterable[Operation], log: StepLog) -> None:

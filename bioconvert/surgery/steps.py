@@ -7,14 +7,14 @@ model.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
-from bioconvert.core.change import Change, TensorRecipe
+from bioconvert.core.change import Change, Hook, TensorRecipe
 from bioconvert.core.random import Stream
 from bioconvert.graph.borrowing import give_up, lend
 from bioconvert.graph.classes import STEPS, Recipe, compose, packed
@@ -23,6 +23,7 @@ from bioconvert.graph.redirect import Borrow, Path, answering_class, redirecting
 from bioconvert.graph.rewrite import rewrite_of, rewritten_class
 from bioconvert.graph.trace import set_training
 from bioconvert.layers.tolerance import insist, tolerate
+from bioconvert.surgery.hooking import hook_up, made_hooks, unhook
 from bioconvert.surgery.morphing import AFTER, Follower, Morph, forget, morphing_class
 
 NO_STREAM = Stream(0, "")
@@ -68,6 +69,8 @@ class Step:
         after: what the original's output goes through while it does.
         parameter: the parameter that a rule named; empty where it named the module.
         frozen: parameters that are trained no more until the step is undone.
+        hooks: what the module calls before and after its forward, as the change told.
+        hooked: the callables that it calls, likewise.
     """
 
     rule: str
@@ -89,6 +92,8 @@ class Step:
     after: tuple[Follower, ...] = ()
     parameter: str = ""
     frozen: tuple[str, ...] = ()
+    hooks: tuple[Hook, ...] = ()
+    hooked: tuple[Callable[..., object], ...] = ()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "previous": packed(self.previous)}
@@ -145,6 +150,7 @@ def carry_out(
     made = {**change.adds, **change.overwrites}
     new = {each: _made(module, each, recipe, stream, values or {}) for each, recipe in made.items()}
     step.into, step.previous, step.attributes = change.into, type(module), dict(change.attributes)
+    step.hooks, step.hooked = change.hooks, made_hooks(change.hooks)
     step.added = tuple(change.adds)
     step.filled = tuple(each for each in change.adds if _is_registered(module, each))
     step.kept = {each: _require(module, each).detach().clone() for each in change.overwrites}
@@ -160,6 +166,7 @@ def carry_out(
             _require(module, each).copy_(new[each])
     if change.freezes:
         freeze(module, step, names=change.freezes)
+    hook_up(module, step.hooks, step.hooked)
     remember(module, step)
     return step
 
@@ -238,6 +245,7 @@ def undo(module: nn.Module) -> Step:
     step = steps.pop()
     if not steps:
         del vars(module)[STEPS]
+    hand_back(module, step, for_good=True)
     insist(module, step.added)
     set_class(module, step.previous)
     for borrow in step.borrows:
@@ -248,6 +256,7 @@ def undo(module: nn.Module) -> Step:
         vars(module).pop(name, None)
     if step.morph is not None:
         forget(module)
+    unhook(module, step.hooked)
     for name in step.added:
         table = module._parameters if name in module._parameters else module._buffers
         if name in step.filled:
@@ -261,6 +270,19 @@ def undo(module: nn.Module) -> Step:
     for name in step.frozen:
         _require(module, name).requires_grad_(True)
     return step
+
+
+def hand_back(module: nn.Module, step: Step, *, for_good: bool) -> None:
+    """Let the class that a step gave a module leave it as the class before expects it, if it has a way to.
+
+    Args:
+        module: the module.
+        step: the step.
+        for_good: whether the step is undone, or left out for a while.
+    """
+    leave = getattr(step.into, "leave", None)
+    if leave is not None:
+        leave(module, for_good=for_good)
 
 
 def freeze(
