@@ -18,7 +18,18 @@ if TYPE_CHECKING:
     from bioconvert import compat as compat
     from bioconvert import functional as functional
     from bioconvert import layers as layers
-    from bioconvert.api import Plasticity, convert, drift, finalize, load, morph_step, plan, revert, save
+    from bioconvert.api import (
+        Organism,
+        Plasticity,
+        convert,
+        drift,
+        finalize,
+        load,
+        morph_step,
+        plan,
+        revert,
+        save,
+    )
     from bioconvert.compat.bio_transformations import BioConfig, BioConverter
     from bioconvert.core.errors import BioconvertError, ConversionError, RuleError
     from bioconvert.ruleset import RuleSet
@@ -28,6 +39,7 @@ __all__ = [
     "BioConverter",
     "BioconvertError",
     "ConversionError",
+    "Organism",
     "Plasticity",
     "RuleError",
     "RuleSet",
@@ -47,7 +59,18 @@ __all__ = [
 
 logging.getLogger("bioconvert").addHandler(logging.NullHandler())
 
-_FUNCTIONS = ("Plasticity", "convert", "drift", "finalize", "load", "morph_step", "plan", "revert", "save")
+_FUNCTIONS = (
+    "Organism",
+    "Plasticity",
+    "convert",
+    "drift",
+    "finalize",
+    "load",
+    "morph_step",
+    "plan",
+    "revert",
+    "save",
+)
 _PACKAGES = ("compat", "functional", "layers")
 _export = lazy_exports(
     __name__,

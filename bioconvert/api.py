@@ -10,6 +10,7 @@ from torch import nn
 
 from bioconvert.checkpoint import load_model as load
 from bioconvert.checkpoint import save_model as save
+from bioconvert.organism import Organism
 from bioconvert.plasticity import Plasticity
 from bioconvert.surgery import Drift, Plan, Report, drift, finalize, make_plan, morph_step, revert
 from bioconvert.surgery.plan import Rules
@@ -17,6 +18,7 @@ from bioconvert.surgery.samples import Inputs
 
 __all__ = [
     "Drift",
+    "Organism",
     "Plan",
     "Plasticity",
     "Report",

@@ -49,6 +49,17 @@ def _obstacle(tensor: torch.Tensor) -> str | None:
         return "has no shape yet: run the model once before saving it"
     if tensor.is_meta:
         return "is on the meta device and has no values: give the model values first"
+    if hasattr(tensor, "placements"):
+        return (
+            f"is shared out over processes ({type(tensor).__name__}): gather the state by torch's "
+            "get_model_state_dict(model, options=StateDictOptions(full_state_dict=True)), load it into a "
+            "plain model that was converted likewise, and save that"
+        )
+    if hasattr(tensor, "placements"):
+        return (
+            f"is shared out over processes ({type(tensor).__name__}): gather the full state, by torch's "
+            "get_model_state_dict with full_state_dict=True, and save a plain model that has loaded it"
+        )
     if hasattr(type(tensor), "__tensor_flatten__"):
         return f"is a {type(tensor).__name__}: gather or convert it to a plain tensor first"
     if tensor.layout is not torch.strided or tensor.is_quantized:

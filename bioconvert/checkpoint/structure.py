@@ -16,7 +16,8 @@ from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-def
 
 from bioconvert.core.classes import qualified_name
 from bioconvert.graph.classes import original_class
-from bioconvert.surgery.steps import steps_of
+from bioconvert.graph.grown import grown_names
+from bioconvert.surgery.step import steps_of
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, type)
 _OWN_FIELDS = frozenset(vars(nn.Module())) | {"forward"}
@@ -46,7 +47,18 @@ def difference(model: nn.Module, base: nn.Module) -> str | None:
 
 
 def _modules(model: nn.Module) -> dict[str, nn.Module]:
-    return dict(model.named_modules(remove_duplicate=False))
+    """Give every name of every module but for what grew."""
+    found: dict[str, nn.Module] = {}
+
+    def walk(module: nn.Module, path: str) -> None:
+        found[path] = module
+        grown = grown_names(module)
+        for key, child in module._modules.items():
+            if child is not None and key not in grown:
+                walk(child, f"{path}.{key}" if path else key)
+
+    walk(model, "")
+    return found
 
 
 def _sharing(modules: Mapping[str, nn.Module]) -> list[str]:
@@ -76,11 +88,13 @@ def _before(module: nn.Module) -> nn.Module:
     added = {name for step in steps for name in step.added}
     filled = {name for step in steps for name in step.filled}
     taken_on = {name for step in steps for name in step.attributes}
+    grown = grown_names(module)
     view = object.__new__(original_class(module))
     fields = {name: value for name, value in vars(module).items() if name not in taken_on}
     for table in ("_parameters", "_buffers"):
         tensors = {name: None if name in filled else value for name, value in fields[table].items()}
         fields[table] = {name: tensors[name] for name in tensors if name in filled or name not in added}
+    fields["_modules"] = {name: child for name, child in module._modules.items() if name not in grown}
     vars(view).update(fields)
     return view
 

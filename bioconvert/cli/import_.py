@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bioconvert.cli.command import Answer
-from bioconvert.cli.nmn_checkpoint import Converted, Request, convert_checkpoint
+from bioconvert.cli.imported import Converted, closing, read_options, save
+from bioconvert.cli.nmn_checkpoint import Request, convert_checkpoint
 from bioconvert.cli.options import Arch, ArchArgs, Overwrite
-from bioconvert.cli.source import require, source_of
-from bioconvert.cli.streams import step
+from bioconvert.cli.source import source_of
 from bioconvert.cli.target import check_target
-from bioconvert.core.errors import OptionError
-from bioconvert.report.text import plural
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from bioconvert.compat.nmn import Layer
+    from bioconvert.cli.dyna_checkpoint import Outcome
+    from bioconvert.compat.nmn import Layer as NmnLayer
+
+Checkpoint = Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A file or folder.", readable=False)]
+Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write, new or empty.")]
 
 
 def nmn(
-    checkpoint: Annotated[
-        Path, typer.Argument(metavar="CHECKPOINT", help="A file or folder.", readable=False)
-    ],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write, new or empty.")],
+    checkpoint: Checkpoint,
+    out: Out,
     generation: Annotated[
         str | None,
         typer.Option("--generation", metavar="0.1|0.3", help="0.1 up to nmn 0.2.6, 0.3 from nmn 0.2.7 on."),
@@ -56,69 +55,82 @@ def nmn(
 
     target = check_target(out, overwrite=overwrite)
     source = source_of(checkpoint, arch, arch_args, None)
-    said = _said(options)
-    if arch is not None and said is not None:
-        raise OptionError("--options say what --arch says already; give one of the two")
+    said = read_options(options, arch)
     asked = Request(checkpoint, check_generation(generation), arch, source.arch_args, said)
     converted = convert_checkpoint(asked)
-    _save(converted, target, overwrite=overwrite)
+    save(converted, target, overwrite=overwrite)
     data = {
         "out": str(out),
         "architecture": converted.arch if converted.whole else None,
         "layers": [asdict(layer) for layer in converted.layers],
         "others": list(converted.others),
     }
-    return Answer(data, lambda: _text(converted, out))
+    return Answer(data, lambda: _nmn_text(converted, out))
 
 
-def _said(options: str | None) -> Mapping[str, Any] | None:
-    """Read ``--options``: JSON, or the name of a file with JSON in it."""
-    if options is None:
-        return None
-    text, where = options, "--options"
-    if not options.lstrip().startswith("{"):
-        require(Path(options))
-        text, where = Path(options).read_text(encoding="utf-8"), options
-    try:
-        found = json.loads(text)
-    except ValueError as error:
-        raise OptionError(f'{where} must be JSON, as {{"**": {{"epsilon": 1e-5}}}}: {error}') from error
-    if not isinstance(found, dict):
-        raise OptionError(f"{where} must be a JSON object: globs over names → options")
-    return found
+def dyna(
+    checkpoint: Checkpoint,
+    out: Out,
+    arch: Arch = None,
+    arch_args: ArchArgs = None,
+    options: Annotated[
+        str | None,
+        typer.Option(
+            "--options",
+            metavar="JSON|FILE",
+            help='Without --arch, what tensors don\'t tell: {"conv*": {"in_channels": 16, "padding": 1}}.',
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+) -> Answer:
+    """Read a checkpoint with layers of dyna, whose weights are composed from a context.
+
+    With --arch, whose model is built from our layers, the folder is that of the model. Without, it is that of
+    the layers alone, and bc.load(DIR, factory=...) takes the model. What tensors don't tell is said by
+    --options, or assumed and named; so is what our layers compute otherwise. Nothing is written unless
+    everything went well.
+    """
+    from bioconvert.cli import dyna_checkpoint
+
+    target = check_target(out, overwrite=overwrite)
+    source = source_of(checkpoint, arch, arch_args, None)
+    said = read_options(options, arch)
+    outcome = dyna_checkpoint.convert_checkpoint(
+        dyna_checkpoint.Request(checkpoint, arch, source.arch_args, said)
+    )
+    converted = outcome.converted
+    save(converted, target, overwrite=overwrite)
+    data = {
+        "out": str(out),
+        "architecture": converted.arch if converted.whole else None,
+        "layers": [asdict(layer) for layer in converted.layers],
+        "others": list(converted.others),
+        "differences": list(outcome.differences),
+    }
+    return Answer(data, lambda: _dyna_text(outcome, out))
 
 
-def _save(converted: Converted, out: Path, *, overwrite: bool) -> None:
-    from bioconvert.checkpoint import save_model
-
-    with step(f"writing {out}"):
-        save_model(
-            converted.model,
-            out,
-            arch=converted.arch,
-            arch_args=converted.arch_args or None,
-            overwrite=overwrite,
-            source=converted.origin,
-        )
-
-
-def _text(converted: Converted, out: Path) -> Iterator[str | RenderableType]:
-    yield _table(converted.layers)
+def _nmn_text(converted: Converted[NmnLayer], out: Path) -> Iterator[str | RenderableType]:
+    yield _nmn_table(converted.layers)
     yield ""
-    if converted.others:
-        yield f"{plural(len(converted.others), 'tensor')} of other modules, as they were"
-    yield f"written to {out}"
-    load = f"import bioconvert as bc; model = bc.load({json.dumps(str(out))}"
-    if converted.arch is not None:
-        yield f"use it with: {load})"
-    if not converted.whole:
-        yield "which has the layers but no forward; for that:"
-    if converted.arch is None or not converted.whole:
-        yield f"{'use it with: ' if converted.arch is None else ''}{load}, factory=...)"
-        yield "where factory() builds the model from bioconvert's layers"
+    yield from closing(converted, out)
 
 
-def _table(layers: tuple[Layer, ...]) -> RenderableType:
+def _dyna_text(outcome: Outcome, out: Path) -> Iterator[str | RenderableType]:
+    from bioconvert.cli.dyna_tables import assumed_table, differences_table, layer_table
+
+    layers = outcome.converted.layers
+    yield layer_table(layers)
+    if any(layer.assumed for layer in layers):
+        yield "\nassumed, as tensors don't tell it (--options can):"
+        yield assumed_table(layers)
+    yield "\nwhat ours compute otherwise:"
+    yield differences_table(outcome.differences)
+    yield ""
+    yield from closing(outcome.converted, out)
+
+
+def _nmn_table(layers: tuple[NmnLayer, ...]) -> RenderableType:
     from rich.text import Text
 
     from bioconvert.report.fold import fold
@@ -138,7 +150,7 @@ def _table(layers: tuple[Layer, ...]) -> RenderableType:
     return table
 
 
-def _options(layer: Layer) -> str:
+def _options(layer: NmnLayer) -> str:
     """Name the options that differ from nmn's defaults, and ε."""
     from bioconvert.compat.nmn.kinds import DEFAULTS, KINDS
 

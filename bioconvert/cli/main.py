@@ -13,7 +13,7 @@ from bioconvert.cli.convert import convert
 from bioconvert.cli.demo import demo
 from bioconvert.cli.drift import drift
 from bioconvert.cli.exits import USAGE
-from bioconvert.cli.import_ import nmn
+from bioconvert.cli.import_ import dyna, nmn
 from bioconvert.cli.inspect import inspect
 from bioconvert.cli.plan import plan
 from bioconvert.cli.revert import revert
@@ -43,6 +43,7 @@ RULES_COMMANDS: Mapping[str, Callable[..., Answer]] = {
 }
 IMPORT_COMMANDS: Mapping[str, Callable[..., Answer]] = {
     "nmn": nmn,
+    "dyna": dyna,
 }
 _WORDS = {*COMMANDS, "rules", *RULES_COMMANDS, "import", *IMPORT_COMMANDS}
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bioconvert.cli.imported import Converted, with_prefix
 from bioconvert.cli.source import find_modules_here
 from bioconvert.cli.streams import step
 from bioconvert.core.errors import OptionError
@@ -39,30 +40,7 @@ class Request:
     options: Mapping[str, Any] | None
 
 
-@dataclass(frozen=True, slots=True)
-class Converted:
-    """A model of our layers with a checkpoint's values.
-
-    Args:
-        model: the model.
-        origin: the checkpoint.
-        arch: what rebuilds the model; ``None`` where only code with nmn does.
-        arch_args: its arguments.
-        layers: what nmn's layers became.
-        others: names of the tensors that belong to none of them.
-        whole: whether the model has its own forward.
-    """
-
-    model: nn.Module
-    origin: Checkpoint
-    arch: str | None
-    arch_args: Mapping[str, object]
-    layers: tuple[Layer, ...]
-    others: tuple[str, ...]
-    whole: bool = True
-
-
-def convert_checkpoint(asked: Request) -> Converted:
+def convert_checkpoint(asked: Request) -> Converted[Layer]:
     """Read a checkpoint and load it into our layers: the bytes are judged first, then the architecture.
 
     Raises:
@@ -86,7 +64,7 @@ def convert_checkpoint(asked: Request) -> Converted:
     return (_of_nmn if holds_nmn(model) else _of_ours)(asked, checkpoint, architecture, model)
 
 
-def _layers_only(asked: Request, checkpoint: Checkpoint) -> Converted:
+def _layers_only(asked: Request, checkpoint: Checkpoint) -> Converted[Layer]:
     from bioconvert.checkpoint.assigning import assign
     from bioconvert.compat.nmn import LayersOnly, read
     from bioconvert.compat.nmn.layers_only import arguments_for
@@ -100,7 +78,7 @@ def _layers_only(asked: Request, checkpoint: Checkpoint) -> Converted:
 
 def _of_nmn(
     asked: Request, checkpoint: Checkpoint, architecture: Architecture, model: nn.Module
-) -> Converted:
+) -> Converted[Layer]:
     """Load into a model that is built from nmn's own layers, which say themselves what they are."""
     from bioconvert.checkpoint import load_into
     from bioconvert.compat.nmn import describe_module, from_module
@@ -119,28 +97,15 @@ def _of_nmn(
 
 def _of_ours(
     asked: Request, checkpoint: Checkpoint, architecture: Architecture, model: nn.Module
-) -> Converted:
+) -> Converted[Layer]:
     from bioconvert.checkpoint import load_into
     from bioconvert.compat.nmn import describe_ours, rename
 
-    named = replace(checkpoint, tensors=_with_prefix(checkpoint, model), prefix="")
+    named = replace(checkpoint, tensors=with_prefix(checkpoint, model), prefix="")
     tensors = rename(named.tensors, model, generation=asked.generation)
     layers = describe_ours(named.tensors, model, generation=asked.generation)
     load_into(model, replace(named, tensors=tensors))
     return Converted(model, checkpoint, str(architecture), architecture.args, layers, _others(model))
-
-
-def _with_prefix(checkpoint: Checkpoint, model: nn.Module) -> Mapping[str, Any]:
-    """Put back as much of a prefix that was taken off every name as belongs to the model's own modules."""
-    paths = {name.rpartition(".")[0] for name in model.state_dict()}
-    parts = checkpoint.prefix.split(".")[:-1]
-    ends = ["".join(f"{part}." for part in parts[start:]) for start in range(len(parts), -1, -1)]
-
-    def fitting(end: str) -> int:
-        return sum((end + name).rpartition(".")[0] in paths for name in checkpoint.tensors)
-
-    best = max(ends, key=fitting)
-    return {best + name: tensor for name, tensor in checkpoint.tensors.items()}
 
 
 def _others(model: nn.Module) -> tuple[str, ...]:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bioconvert.compat import bio_transformations as bio_transformations
+    from bioconvert.compat import dyna as dyna
     from bioconvert.compat import nmn as nmn
 
-__all__ = ["bio_transformations", "nmn"]
+__all__ = ["bio_transformations", "dyna", "nmn"]
 
 
 def __getattr__(name: str) -> object:

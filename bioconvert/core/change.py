@@ -33,7 +33,7 @@ class TensorRecipe:
             and a random stream. Works on the meta device.
         reads: names of the module's own tensors that ``make`` looks at.
         like: name of the module's tensor whose device, type and ``requires_grad`` the new one takes; ``None``
-            for a buffer that is to stay as it is made.
+            for a buffer that is to stay as it is made, and for a parameter like any other within the module.
         kind: ``"parameter"`` or ``"buffer"``.
     """
 

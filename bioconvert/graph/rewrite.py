@@ -22,6 +22,7 @@ from bioconvert.graph.arguments import NO_EXTRA, Extra, Layout, forward_signatur
 from bioconvert.graph.classes import Recipe, disguised_class
 from bioconvert.graph.edits import Edit
 from bioconvert.graph.flow import trace_variants
+from bioconvert.graph.grown import without_grown
 from bioconvert.graph.guards import Check, checker, is_plain
 from bioconvert.graph.skipping import skipping
 from bioconvert.graph.trace import Trace, Untraceable, trace
@@ -148,7 +149,8 @@ def _as(container: nn.Module, cls: type[nn.Module], do: Callable[[], Any]) -> An
     own = type(container)
     object.__setattr__(container, "__class__", cls)
     try:
-        return do()
+        with without_grown(container, own):
+            return do()
     finally:
         object.__setattr__(container, "__class__", own)
 

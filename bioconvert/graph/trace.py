@@ -19,6 +19,7 @@ from torch import fx, nn
 from bioconvert.core.errors import first_line
 from bioconvert.graph.arguments import NO_EXTRA, Extra, Layout, default_arguments, forward_signature
 from bioconvert.graph.blame import users_line
+from bioconvert.graph.grown import without_grown
 from bioconvert.graph.guards import PLAIN, Guard
 from bioconvert.graph.session import Session, in_session, reads_seen
 from bioconvert.graph.symbols import GraphRecorder, Recording
@@ -64,7 +65,7 @@ def trace(
     extra: Extra = NO_EXTRA,
     types: Mapping[str, type] | None = None,
 ) -> Trace:
-    """Trace a container's forward with every child as a leaf, in the state that it is in.
+    """Trace a container's forward with every child as a leaf, in the state that it is in, but for what grew.
 
     Args:
         container: the module; it is the same afterwards.
@@ -83,9 +84,10 @@ def trace(
     layout = Layout.of(forward_signature(type(container)), extra)
     fixed = default_arguments(container) if fixed is None else fixed
     inputs = tuple(name for name in layout.names if name not in fixed)
-    watch = Watch(container)
-    recorder = GraphRecorder(watch, types or {})
-    in_session(lambda session: _record(session, recorder, layout, inputs, fixed))
+    with without_grown(container):
+        watch = Watch(container)
+        recorder = GraphRecorder(watch, types or {})
+        in_session(lambda session: _record(session, recorder, layout, inputs, fixed))
     return Trace(recorder.graph, inputs, dict(fixed), watch.guards, extra, recorder.asked)
 
 

@@ -192,8 +192,8 @@ def carried(source: str, layer: nn.Module, *, length: int | None = None) -> torc
     Args:
         source: ``"model_input"``, ``"argument"`` or ``"node:<name>"``.
         layer: the layer that asks.
-        length: the width of the model's own encoder through which the source goes; ``None`` for the source
-            as it is.
+        length: the width of the model's own encoder, if it has one, through which the source goes; ``None``
+            for the source as it is.
 
     Returns:
         The context, [N, …]; ``None`` if it is an argument that the model wasn't given.
@@ -205,9 +205,9 @@ def carried(source: str, layer: nn.Module, *, length: int | None = None) -> torc
     if source not in frame.sources:
         raise ContextError(_ABSENT[_kind(source)].format(source.removeprefix(NODE)))
     found = frame.sources[source]
-    if found is None or length is None:
+    key = (source, length or 0)
+    if found is None or key not in frame.encoders:
         return found
-    key = (source, length)
     if key not in frame.encoded:
         frame.encoded[key] = encoded(found, *frame.encoders[key])
     return frame.encoded[key]

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from bioconvert.core.errors import OptionError
 from bioconvert.core.registry import layer
 
 POOLED_ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -31,8 +32,8 @@ class SplitSynapses(nn.Module):
 
     A mixin, to stand before the class of a layer whose forward reads ``weight``, which is this sum then. It
     needs the parameter ``synapses`` and nothing else, so that an existing layer becomes one by a change of
-    its class. The parameter ``weight`` that the layer had remains, is trained no more, and has the sum's
-    value as of the last step of a bound optimizer.
+    its class. The parameter ``weight`` that the layer had remains and is trained no more. It has the sum's
+    value as of the last step of a bound optimizer, or the last ``state_dict``, whichever was later.
 
     Shape:
         - ``synapses``: :math:`(\Gamma, *)`, where :math:`*` is the weight's shape.
@@ -51,6 +52,54 @@ class SplitSynapses(nn.Module):
     def weight(self) -> torch.Tensor:
         """The sum of the synapses."""
         return self.synapses.sum(0)
+
+    def leave(self, *, for_good: bool) -> None:
+        """Let the weight have the sum's value, for the class that takes over."""
+        del for_good
+        _refresh(self)
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        _refresh(self)
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        is_of_plain_layer = f"{prefix}weight" in state_dict and f"{prefix}synapses" not in state_dict
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        if is_of_plain_layer:
+            _share_out(self)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "weight" and hasattr(value, "placements"):
+            raise OptionError(
+                "fully_shard can't shard a layer with split synapses, whose weight is their sum: leave "
+                "weight_splitting out, or train in replicas (DistributedDataParallel)"
+            )
+        super().__setattr__(name, value)
+
+
+@torch.no_grad()
+def _refresh(layer: nn.Module) -> None:
+    """Let the parameter ``weight`` be the sum; to the bit what it was where that is so but for rounding."""
+    synapses, weight = _both(layer)
+    total = synapses.sum(0)
+    rounding = synapses.abs().sum(0).mul_(len(synapses) * torch.finfo(synapses.dtype).eps)
+    weight.copy_(torch.where((total - weight).abs_() <= rounding, weight, total))
+
+
+@torch.no_grad()
+def _share_out(layer: nn.Module) -> None:
+    """Move the synapses alike, so that their sum is the parameter ``weight``."""
+    synapses, weight = _both(layer)
+    synapses.add_((weight - synapses.sum(0)) / len(synapses))
+
+
+def _both(layer: nn.Module) -> tuple[nn.Parameter, nn.Parameter]:
+    synapses, weight = layer._parameters["synapses"], layer._parameters["weight"]
+    assert synapses is not None
+    assert weight is not None
+    return synapses, weight
 
 
 @layer

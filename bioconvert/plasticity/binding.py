@@ -217,8 +217,7 @@ def _scale_gradient(acting: Acting) -> None:
     for part in parts(acting.synapses, acting.moment):
         for mechanism in acting.on_gradient:
             mechanism.scale(part)
-        if part.factor is not None:
-            gradient[part.place].mul_(part.factor)
+        part.scale(gradient[part.place])
     if laid is not given:
         given.copy_(laid)
 
@@ -228,9 +227,10 @@ def _scale_update(acting: Acting) -> None:
     for part in parts(acting.synapses, acting.moment):
         for mechanism in acting.on_update:
             mechanism.scale(part)
-        if part.factor is not None:
+        factor = part.factor
+        if factor is not None:
             after = weight[part.place]
-            torch.lerp(part.weight, after, part.factor.to(after.dtype), out=after)
+            torch.lerp(part.weight, after, factor.to(after.dtype), out=after)
 
 
 def _is_skipped(optimizer: Optimizer) -> bool:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from bioconvert.core.change import Change, Site
+from bioconvert.core.change import Change, Old, Site, TensorRecipe
+from bioconvert.core.lazy import LazyModule
 from bioconvert.core.registry import mechanism
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
+    from bioconvert.core.random import Stream
+else:
+    torch = LazyModule("torch")
+
 ATTRIBUTE, STEPS = "by_hand", "by_hand_steps"
-"""The attributes of the model that hold the options, and the number of steps done."""
+"""The model's attribute that holds the options, and its buffer of the number of steps done."""
 Positive = Annotated[float, Field(gt=0)]
 
 
@@ -42,7 +49,6 @@ def by_hand(
     """
     from bioconvert.plasticity.manual import ManualPlasticity
 
-    del module
     options = {
         "seed": site.seed,
         "volume_lr": {
@@ -53,4 +59,12 @@ def by_hand(
         },
         "rejuvenate": {"d_re": d_re},
     }
-    return Change(into=ManualPlasticity, attributes={ATTRIBUTE: options, STEPS: 0}, summary="methods")
+    counter = TensorRecipe(partial(_no_steps, module), reads=(), like=None, kind="buffer")
+    return Change(
+        into=ManualPlasticity, attributes={ATTRIBUTE: options}, adds={STEPS: counter}, summary="methods"
+    )
+
+
+def _no_steps(module: nn.Module, old: Old, stream: Stream) -> torch.Tensor:  # noqa: ARG001
+    like = next(module.parameters(), None)
+    return torch.zeros(1, dtype=torch.int64, device=None if like is None else like.device)

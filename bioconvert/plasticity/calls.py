@@ -25,6 +25,8 @@ _bindings: WeakKeyDictionary[Optimizer, Binding] = WeakKeyDictionary()
 _stepped: WeakSet[Optimizer] = WeakSet()
 _MEANT: dict[str, dict[str, Any]] = {"synaptic_scaling": {"scope": "gradient"}, "dale": {"by": "projection"}}
 """Options that the names of the methods settle."""
+_CALLED = ("crystallize", "dale", "fuzzy_lr", "rejuvenate", "synaptic_scaling", "volume_lr")
+"""The mechanisms that have a method."""
 
 
 def call(model: nn.Module, name: str) -> None:
@@ -61,9 +63,23 @@ def synapses_of(model: nn.Module, name: str = "") -> list[Synapses]:
     return [each for each in chosen if each.mechanisms]
 
 
+def steps_done(model: nn.Module) -> int:
+    """Give the number of steps at which a call acted on a model's weights."""
+    return int(_counter(model))
+
+
+def forget(model: nn.Module) -> None:
+    """Remove what mechanisms know of weights that they aren't attached to."""
+    prefixes = tuple(f"{name}_" for name in _CALLED)
+    for module in model.modules():
+        for name in [each for each in module._non_persistent_buffers_set if each.startswith(prefixes)]:
+            module.__delattr__(name)
+    _called.pop(model, None)
+
+
 def moment_of(model: nn.Module, synapses: Synapses) -> Moment:
     """Give the present moment of a weight: with what is known of it by the optimizer that stepped it last."""
-    moment = Moment(vars(model)[STEPS], before=synapses.weight.detach())
+    moment = Moment(steps_done(model), before=synapses.weight.detach())
     for optimizer in _stepped:
         if any(p is synapses.held for group in optimizer.param_groups for p in group["params"]):
             moment.state, moment.states = optimizer.state.get(synapses.held, {}), optimizer.state
@@ -139,7 +155,7 @@ def _take(optimizer: Optimizer) -> None:
             continue
         del _called[model]
         _check(optimizer, own, names)
-        binding.steps = max(binding.steps, vars(model)[STEPS])
+        binding.steps = max(binding.steps, steps_done(model))
         taken += [replace(each, mechanisms=_acting(model, each, tuple(names))) for each in own]
 
 
@@ -160,7 +176,13 @@ def _check(optimizer: Optimizer, own: list[Synapses], names: dict[str, None]) ->
 def _count(binding: Binding) -> None:
     for model in {id(each.model): each.model for each in binding.synapses}.values():
         assert model is not None
-        vars(model)[STEPS] = binding.steps
+        _counter(model).fill_(binding.steps)
+
+
+def _counter(model: nn.Module) -> torch.Tensor:
+    counter = model._buffers[STEPS]
+    assert counter is not None
+    return counter
 
 
 # Which optimizer will step a weight isn't known when a mechanism is called: all of them are seen.

@@ -54,11 +54,16 @@ class Draw:
 
     def around_zero(self) -> torch.Tensor:
         r"""Draw from :math:`U(-\nu, \nu)`."""
-        return self.stream.uniform(self.purpose, self.shape).mul_(2 * self.nu).sub_(self.nu)
+        return self.stream.uniform(self.purpose, self.shape, low=-self.nu, high=self.nu)
 
     def gamma(self, part: str = "") -> torch.Tensor:
         r"""Draw from :math:`\Gamma(1/\nu)` with scale 1."""
         return self.stream.gamma(self.purpose + part, self.shape, 1 / self.nu)
+
+
+def lies_within(distribution: Distribution, nu: float, least: float, greatest: float) -> bool:
+    """Say whether all rates drawn by a distribution are sure to lie between two bounds."""
+    return _DRAWN[distribution] is _uniform and least < 1 - nu and 1 + nu < greatest
 
 
 def rates(distribution: Distribution, draw: Draw) -> torch.Tensor:
@@ -79,7 +84,7 @@ def _baseline(draw: Draw) -> torch.Tensor:
 
 
 def _uniform(draw: Draw) -> torch.Tensor:
-    return draw.around_zero().add_(1)
+    return draw.stream.uniform(draw.purpose, draw.shape, low=1 - draw.nu, high=1 + draw.nu)
 
 
 def _normal(draw: Draw) -> torch.Tensor:

@@ -11,7 +11,7 @@ from pydantic import Field
 from bioconvert.core.change import Change, Old, Site, TensorRecipe
 from bioconvert.core.errors import OptionError, Refused
 from bioconvert.core.lazy import LazyModule
-from bioconvert.plasticity.distributions import MOST, Distribution, Draw, rates
+from bioconvert.plasticity.distributions import MOST, Distribution, Draw, lies_within, rates
 from bioconvert.plasticity.mechanism import Mechanism, buffer_name, plastic, weight_like
 from bioconvert.plasticity.rates import Bounds, Storage, decode, encode
 from bioconvert.plasticity.schedule import Count, Period
@@ -111,7 +111,10 @@ class FuzzyRates(Mechanism):
 
         def drawn(weight: torch.Tensor, stream: Stream) -> torch.Tensor:
             draw = Draw(nu=self.nu, weight=weight, stream=stream, purpose=f"fuzzy_lr {parameter}")
-            return encode(rates(self.distribution, draw).clamp_(*self.bounds), self.bounds, self.storage)
+            made = rates(self.distribution, draw)
+            if not lies_within(self.distribution, self.nu, *self.bounds):
+                made.clamp_(*self.bounds)
+            return encode(made, self.bounds, self.storage)
 
         return {"rate": weight_like(parameter, drawn)}
 

@@ -21,9 +21,21 @@ def flat(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.permute(order).view(-1)
 
 
+def full_type(dtype: torch.dtype) -> torch.dtype:
+    """Give the type that a type's numbers are worked with in: fp32, or itself if it is wider."""
+    return torch.promote_types(dtype, torch.float32) if dtype.itemsize < 4 else dtype
+
+
 def in_full(tensor: torch.Tensor) -> torch.Tensor:
     """Give a tensor in fp32, or as it is if its type is wider."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+    dtype = tensor.dtype
+    return tensor if dtype.itemsize >= 4 else tensor.to(full_type(dtype))
+
+
+def size_in(room: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Put the magnitudes of a row into a room as long, whose type may be another."""
+    # Where types agree, in one pass instead of two.
+    return torch.abs(weight, out=room) if weight.dtype == room.dtype else room.copy_(weight).abs_()
 
 
 def is_dense(tensor: torch.Tensor) -> bool:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from bioconvert.core.errors import OptionError
-from bioconvert.plasticity.calls import call, moment_of, synapses_of
+from bioconvert.plasticity.calls import call, forget, moment_of, synapses_of
 from bioconvert.plasticity.fuzzy_lr import FuzzyRates
 from bioconvert.plasticity.l1 import l1_penalty
 from bioconvert.plasticity.rejuvenate import Rejuvenate
@@ -24,7 +24,7 @@ class ManualPlasticity(nn.Module):
     divide a factor of the gradient out again. Called twice before a step, a mechanism acts once. Each is as
     it was attached, whatever its schedule says; where it wasn't, it has its defaults, and what it keeps of a
     weight is no part of the ``state_dict``. ``rejuvenate_weights`` and ``enforce_dales_principle`` change
-    weights at once.
+    weights at once. The number of steps done is in the ``state_dict``, so that random numbers go on.
 
     A training loop with none of these calls has them made by :class:`~bioconvert.Plasticity`.
     """
@@ -100,6 +100,11 @@ class ManualPlasticity(nn.Module):
         for each in synapses_of(self, "dale"):
             for mechanism in each.mechanisms:
                 mechanism.change(each, moment_of(self, each))
+
+    def leave(self, *, for_good: bool) -> None:
+        """Take along what mechanisms know of weights that they aren't attached to."""
+        if for_good:
+            forget(self)
 
     def l1_reg(self) -> torch.Tensor:
         """Give the sum of the sizes of all weights, to go into the loss: :func:`~.l1.l1_penalty`."""

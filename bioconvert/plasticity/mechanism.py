@@ -183,9 +183,14 @@ def buffer_name(mechanism: str, parameter: str, key: str) -> str:
 
 
 def weights_of(module: nn.Module) -> list[str]:
-    """Name a module's own parameters that hold synapses: those of two dimensions or more."""
-    own = module._parameters.items()
-    return [name for name, p in own if p is not None and p.dim() > 1 and p.is_floating_point()]
+    """Name a module's own parameters that hold synapses: those of two dimensions or more.
+
+    A class whose parameters do other things besides names those that count by ``carries_synapses``: it makes
+    no difference whether a mechanism is attached to a layer before it became another, or afterwards.
+    """
+    own, named = module._parameters.items(), getattr(type(module), "carries_synapses", None)
+    found = [name for name, p in own if p is not None and p.dim() > 1 and p.is_floating_point()]
+    return found if named is None else [name for name in found if name in named]
 
 
 def weight_like(parameter: str, make: Callable[[torch.Tensor, Any], torch.Tensor]) -> TensorRecipe:

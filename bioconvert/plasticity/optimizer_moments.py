@@ -8,7 +8,7 @@ later: the second moment grows more slowly than the first, and such weights move
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,18 +31,24 @@ MOMENTS = frozenset(
     }
 )
 """The names under which torch's optimizers keep averages of a weight's gradients and updates."""
+AVERAGES = frozenset({"exp_avg", "momentum_buffer", "grad_avg", "prev"})
+"""Those of them that have a sign, as gradients do; the others are of their sizes."""
 
 
-def moments_in(state: Mapping[str, Any], weight: torch.Tensor) -> list[torch.Tensor]:
-    """Give what an optimizer's state holds for each element of a weight."""
-    named = [value for name, value in state.items() if name in MOMENTS]
+def moments_in(
+    state: Mapping[str, Any], weight: torch.Tensor, names: Collection[str] = MOMENTS
+) -> list[torch.Tensor]:
+    """Give what an optimizer's state holds for each element of a weight, under some names."""
+    named = [value for name, value in state.items() if name in names]
     return [value for value in named if isinstance(value, torch.Tensor) and value.shape == weight.shape]
 
 
 @contextmanager
-def flat_moments(state: Mapping[str, Any], weight: torch.Tensor) -> Iterator[list[torch.Tensor]]:
+def flat_moments(
+    state: Mapping[str, Any], weight: torch.Tensor, names: Collection[str] = MOMENTS
+) -> Iterator[list[torch.Tensor]]:
     """Give the moments as rows in the order of the weight's elements; what is written to them stays."""
-    found = moments_in(state, weight)
+    found = moments_in(state, weight, names)
     laid = [laid_like(moment, weight) for moment in found]
     yield [flat(moment) for moment in laid]
     for moment, copy in zip(found, laid, strict=True):

@@ -9,13 +9,14 @@ import torch
 
 from bioconvert.core.random import CHUNK
 from bioconvert.plasticity.layout import flat as flat
-from bioconvert.plasticity.layout import in_full, laid_like
+from bioconvert.plasticity.layout import full_type, in_full, laid_like
 from bioconvert.plasticity.mechanism import Mechanism
 from bioconvert.plasticity.moment import Moment
 from bioconvert.plasticity.synapses import Synapses
 
-PIECE = 2 * CHUNK
-"""Elements that are worked on at once: half a megabyte, of which some fit the cache together (measured)."""
+PIECE = 4 * CHUNK
+"""Elements that are worked on at once: few enough to stay in the cache, and many enough to be worth a turn of
+Python and, in each, random numbers for several processors (measured)."""
 
 Flat = dict[tuple[str, str], torch.Tensor]
 """What mechanisms keep of a parameter, as rows: by mechanism and key."""
@@ -50,10 +51,9 @@ class Part:
         self.start = start
         self.weight = weight
         self.gradient = gradient
-        self.factor: torch.Tensor | None = None
+        self._factors: list[torch.Tensor] = []
         self._rows = {} if rows is None else rows
         self._rooms = 0
-        self._owned = False
 
     def kept(self, mechanism: Mechanism, key: str) -> torch.Tensor:
         """Give this piece of what a mechanism keeps of each weight; what is written to it stays."""
@@ -67,7 +67,7 @@ class Part:
 
         It is kept from piece to piece: to get fresh memory takes longer than the arithmetic in it (measured).
         """
-        dtype = torch.promote_types(self.weight.dtype, torch.float32)
+        dtype = full_type(self.weight.dtype)
         rooms = _kept.rooms.setdefault((self.weight.device, dtype), [])
         if self._rooms == len(rooms):
             with torch.inference_mode(False):
@@ -79,23 +79,16 @@ class Part:
         self, mechanism: Mechanism, purpose: str = "normal", *, mean: float = 0.0, deviation: float = 1.0
     ) -> torch.Tensor:
         """Draw a normal number for each weight, a function of seed, name, step and position; in a room."""
-        room, done = self.room(), 0
-        while done < room.numel():
-            index, first = divmod(self.start + done, CHUNK)
-            count = min(CHUNK, self.synapses.extent.total - index * CHUNK)
-            piece = room[done : done + count - first]
-            fits = len(piece) == count and piece.dtype == torch.float32 and piece.device.type == "cpu"
-            drawn = self.synapses.stream.fill(
-                piece if fits else torch.empty(count),
-                f"{mechanism.name} {purpose}",
-                index,
-                step=self.moment.step,
-                mean=mean,
-                deviation=deviation,
-            )
-            if not fits:
-                piece.copy_(drawn[first : first + len(piece)])
-            done += len(piece)
+        room = self.room()
+        self.synapses.stream.fill_normal(
+            room,
+            f"{mechanism.name} {purpose}",
+            step=self.moment.step,
+            start=self.start,
+            total=self.synapses.extent.total,
+            mean=mean,
+            deviation=deviation,
+        )
         return room
 
     def multiply(self, factor: torch.Tensor, mechanism: Mechanism) -> None:
@@ -106,14 +99,27 @@ class Part:
             mechanism: whose factor it is.
         """
         ramp = mechanism.strength_at(self.moment.step)
-        if ramp < 1:
-            factor = torch.lerp(torch.ones_like(factor), factor, ramp)
-        if self.factor is None:
-            self.factor = factor
-        elif self._owned:
-            self.factor.mul_(factor)
-        else:
-            self.factor, self._owned = torch.mul(self.factor, factor, out=self.room()), True
+        self._factors.append(factor if ramp == 1 else torch.lerp(torch.ones_like(factor), factor, ramp))
+
+    @property
+    def factor(self) -> torch.Tensor | None:
+        """What mechanisms multiply the update by together; ``None`` where none does."""
+        if len(self._factors) < 2:
+            return self._factors[0] if self._factors else None
+        first, second, *others = self._factors
+        product = torch.mul(first, second, out=self.room())
+        for factor in others:
+            product.mul_(factor)
+        return product
+
+    def scale(self, gradient: torch.Tensor) -> None:
+        """Multiply this piece of a gradient."""
+        if in_full(gradient) is gradient:
+            # One by one in place: the product would go to memory and back.
+            for factor in self._factors:
+                gradient.mul_(factor)
+        elif (product := self.factor) is not None:
+            gradient.mul_(product)
 
 
 def mean_size(synapses: Synapses, moment: Moment) -> float:

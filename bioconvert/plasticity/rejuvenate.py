@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
 
     from bioconvert.graph.flow import Graphs
+    from bioconvert.plasticity import turnover_laws
     from bioconvert.plasticity.moment import Moment
     from bioconvert.plasticity.synapses import Synapses
     from bioconvert.plasticity.unit_scores import UnitWatch
@@ -44,9 +45,11 @@ class Rejuvenate(Mechanism):
     Synapse by synapse, a weight is replaced with a chance :math:`p` that falls with its size; the optimizer's
     moments of replaced weights are cleared:
 
-    - ``synapse``: :math:`p = e^{-d |w| / \operatorname{std} w}`; a log-normal magnitude with the mean and
-      deviation of the parameter's own :math:`|w|`. As small weights give way to larger ones, magnitudes grow
-      each time: act seldom, or with weight decay;
+    - ``synapse``: :math:`p = e^{-d |w| / \operatorname{std} w}`; a log-normal magnitude of mean and deviation
+      :math:`\operatorname{std} w / 2d`, half of that of the weights that go, so that magnitudes don't grow
+      however often it acts, but at most those of the parameter's :math:`|w|`. Of the optimizer's moments
+      those of the gradients' sizes stay: a synapse's own value hardly changes its gradients, and Adam, with
+      its moments cleared, would move the new weights several times too far;
     - ``reference``: the same :math:`p`; :math:`e^{N(\mu, (\sigma / 2)^2)}`, matched to the mean (1e-8 where
       that isn't positive) and the deviation of :math:`w`, always positive, and all weights are clamped to
       [−1, 1]. It has a bias: it drags the mean up or, where the mean isn't positive, prunes;
@@ -64,8 +67,8 @@ class Rejuvenate(Mechanism):
 
     :math:`h` is what the next layer takes in, seen while training; the groups of a convolution are layers of
     their own. Adam has one count of steps for a whole parameter, with which renewed units would move too far:
-    their updates are scaled to what an Adam that began with the unit would do (synapse by synapse, that isn't
-    done, for want of a count for each).
+    their updates are scaled to what an Adam that began with the unit would do (the reference's laws do
+    without, for want of a count for each synapse).
 
     Args:
         law: its name.
@@ -145,8 +148,10 @@ class Rejuvenate(Mechanism):
         return (on_forward(watch.units.receiver, watch),)
 
     def prepare(self, synapses: Synapses, moment: Moment) -> None:
-        """Remember the weights of young units."""
+        """Remember the weights of young units, or see to it that the law can measure by the weights."""
         if not self.by_unit:
+            if self.law == "synapse":
+                self._law_at(synapses, moment)
             return
         from bioconvert.plasticity.unit_renewal import young_strands
 
@@ -167,16 +172,19 @@ class Rejuvenate(Mechanism):
             self._change_units(synapses, moment)
 
     def _change_synapses(self, synapses: Synapses, moment: Moment) -> None:
-        from bioconvert.plasticity.size_statistics import sizes_of
         from bioconvert.plasticity.turnover import replace_synapses
-        from bioconvert.plasticity.turnover_laws import law_named
 
-        sizes, strength = sizes_of(synapses), self.strength_at(moment.step)
-        law = law_named(
-            self.law, synapses, sizes, self.d_re, strength=strength, keep_signs=self.signs == "keep"
-        )
+        law = self._law_at(synapses, moment)
         if law is not None:
             self._count(synapses, replace_synapses(synapses, law, moment.state, step=moment.step))
+
+    def _law_at(self, synapses: Synapses, moment: Moment) -> turnover_laws.Law | None:
+        from bioconvert.plasticity.size_statistics import sizes_of
+        from bioconvert.plasticity.turnover_laws import law_named
+
+        keep, strength = self.signs == "keep", self.strength_at(moment.step)
+        sizes = sizes_of(synapses, signs=not keep)
+        return law_named(self.law, synapses, sizes, self.d_re, strength=strength, keep_signs=keep)
 
     def _change_units(self, synapses: Synapses, moment: Moment) -> None:
         from bioconvert.plasticity.unit_renewal import hand_on, renew

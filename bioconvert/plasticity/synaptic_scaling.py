@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from bioconvert.core.change import Change, Site, TensorRecipe
-from bioconvert.core.errors import Refused
+from bioconvert.core.errors import OptionError, Refused
 from bioconvert.core.families import family_of
 from bioconvert.core.lazy import LazyModule
 from bioconvert.plasticity.mechanism import Mechanism, buffer_name, plastic
@@ -121,7 +121,11 @@ class SynapticScaling(Mechanism):
         return (synapses.module.register_forward_hook(watcher),)
 
     def prepare(self, synapses: Synapses, moment: Moment) -> None:
-        """Find the rate of each unit."""
+        """Find the rate of each unit.
+
+        Raises:
+            OptionError: the gradient isn't finite, which would spread to every unit.
+        """
         if self.scope == "activity" or moment.gradient is None:
             return
         side = receiving_side(synapses.module)
@@ -130,6 +134,10 @@ class SynapticScaling(Mechanism):
         sizes = sizes if side.by_row else synapses.total(sizes)
         sums = torch.stack([sizes.sum(), sizes.new_tensor(float(len(sizes)))])
         whole, units = synapses.total(sums) if side.by_row else sums
+        if not bool(whole.isfinite()):
+            raise OptionError(
+                f"the gradient of {synapses.path!r} isn't finite: synaptic_scaling measures all units by it"
+            )
         rates = whole / units / sizes
         moment.notes[self.name] = torch.where(sizes > 0, rates, torch.ones_like(rates))
 

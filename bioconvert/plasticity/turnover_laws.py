@@ -32,6 +32,8 @@ class Law(ABC):
 
     bounds: ClassVar[tuple[float, float] | None] = None
     """Between which all weights are forced."""
+    keeps_scale: ClassVar[bool] = False
+    """Whether the optimizer still knows how large the gradients of replaced weights were."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ class LogNormal:
 
 @dataclass(frozen=True, slots=True)
 class SynapseLaw(Law):
-    r"""Magnitudes are log-normal, of the layer's own mean and deviation; signs stay or are drawn.
+    r"""Magnitudes are log-normal, about as small as those that go; signs stay or are drawn.
 
     Args:
         falloff: :math:`d / \operatorname{std} w` in :math:`p = e^{-d |w| / \operatorname{std} w}`.
@@ -74,6 +76,8 @@ class SynapseLaw(Law):
     strength: float
     sizes: LogNormal
     negative: float | None = None
+
+    keeps_scale: ClassVar[bool] = True
 
     def chance(self, size: torch.Tensor) -> torch.Tensor:
         """Give the chance to be replaced."""
@@ -166,7 +170,9 @@ def law_named(
     if not sizes.std or not sizes.mean_size:
         return None
     negative = None if keep_signs else sizes.negative
-    matched = LogNormal.matching(sizes.mean_size, sizes.std_size)
+    # Half the mean size of those that go: at the whole, the longer tail makes weights grow, slowly.
+    small = sizes.std / (2 * d_re)
+    matched = LogNormal.matching(min(small, sizes.mean_size), min(small, sizes.std_size))
     return SynapseLaw(d_re / sizes.std, strength, matched, negative)
 
 

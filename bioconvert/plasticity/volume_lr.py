@@ -16,13 +16,15 @@ from bioconvert.plasticity.mechanism import Mechanism, plastic
 if TYPE_CHECKING:
     import torch
 
+    from bioconvert.plasticity import layout
     from bioconvert.plasticity.moment import Moment
     from bioconvert.plasticity.part import Part
     from bioconvert.plasticity.synapses import Synapses
 else:
     torch = LazyModule("torch")
+    layout = LazyModule("bioconvert.plasticity.layout")
 
-SAMPLE = 16_384
+SAMPLE = 32_768
 """The law's mean is taken over so many weights of each piece: all of a small weight, 1/8 of a large one."""
 
 
@@ -114,13 +116,14 @@ class VolumeRates(Mechanism):
     def _shape(self, weight: torch.Tensor, size: float, room: torch.Tensor | None = None) -> torch.Tensor:
         """Give the law up to a factor, in a room or in memory of its own."""
         room = torch.empty_like(weight, dtype=torch.float32) if room is None else room
-        absolute = room.copy_(weight).abs_() if weight.dtype != room.dtype else torch.abs(weight, out=room)
+        absolute = layout.size_in(room, weight)
         if self.law == "multiplicative":
             return absolute
         if self.law == "kasai":
             return absolute.mul_(-self.stability / size).exp_()
+        steepness = absolute.new_full((), self.stability * size)
         # -r / (r + 1) = 1 / (r + 1) - 1, of which the constant goes into the gain.
-        return absolute.add_(size).reciprocal_().mul_(self.stability * size).exp_()
+        return torch.div(steepness, absolute.add_(size), out=absolute).exp_()
 
 
 def _mean(synapses: Synapses, sums: Sequence[tuple[torch.Tensor, int]]) -> float:

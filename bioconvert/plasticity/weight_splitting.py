@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -46,12 +46,13 @@ class WeightSplitting(Mechanism):
     mechanisms that look at each one, attached to the parameter by a second conversion: ``match: {parameter:
     "**.synapses"}``.
 
-    The parameter ``weight`` has the sum's value after each step of a bound optimizer, and is trained no more.
-    FSDP2 can't shard such a layer: it would take the sum for the parameter.
+    The parameter ``weight`` is trained no more. It has the sum's value after each step of a bound optimizer,
+    in a ``state_dict``, and when the conversion is undone. FSDP2 can't shard such a layer, and is told so: it
+    would take the sum for the parameter.
 
     By ``law: reference`` the outputs of each :math:`\Gamma` units are added up instead, behind an
     activation, and each of them is given the sum. That changes what a network computes and how large it is: a
-    trained one is lost.
+    trained one is lost. There is nothing to do at a step then.
 
     Args:
         synapses: :math:`\Gamma`.
@@ -65,7 +66,9 @@ class WeightSplitting(Mechanism):
     law: Literal["synapses", "reference"] = "synapses"
     activation: Literal["none", "relu", "gelu", "silu", "tanh", "sigmoid"] = "none"
 
-    scales: ClassVar[bool] = True
+    def __post_init__(self) -> None:
+        # Pooled outputs have no synapses among which an update would have to be divided.
+        object.__setattr__(self, "scales", self.law == "synapses")
 
     def check(self, module: nn.Module, parameter: str) -> None:
         """Refuse what doesn't compute with one weight."""
@@ -99,7 +102,10 @@ class WeightSplitting(Mechanism):
                 "pool_axis": 1 - weight.dim() if is_conv else -1,
             }
             warning = "by `law: reference`, weight_splitting changes what the layer computes"
-            return replace(change, into=PooledOutputs, attributes=pool, warnings=(*change.warnings, warning))
+            attributes = {**change.attributes, **pool}
+            return replace(
+                change, into=PooledOutputs, attributes=attributes, warnings=(*change.warnings, warning)
+            )
         return replace(
             change,
             into=SplitSynapses,
@@ -115,6 +121,8 @@ class WeightSplitting(Mechanism):
         Raises:
             OptionError: one does.
         """
+        if self.law == "reference":
+            return ()
         prefix, suffix = f"{OPTIONS}_", "__weight"
         others = [name for name in vars(synapses.module) if name.startswith(prefix) and name.endswith(suffix)]
         if others:
@@ -133,9 +141,10 @@ class WeightSplitting(Mechanism):
     def change(self, synapses: Synapses, moment: Moment) -> None:
         """Let the parameter ``weight`` have the sum's value."""
         del moment
-        weight = synapses.module._parameters["weight"]
-        assert weight is not None
-        weight.copy_(synapses.held.sum(0))
+        if self.law == "synapses":
+            weight = synapses.module._parameters["weight"]
+            assert weight is not None
+            weight.copy_(synapses.held.sum(0))
 
     def _split(self, old: Mapping[str, torch.Tensor], stream: Stream) -> torch.Tensor:
         weight = old["weight"]

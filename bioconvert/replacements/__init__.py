@@ -5,6 +5,8 @@ Nothing here imports torch before a model is at hand, so that rule files are che
 
 from __future__ import annotations
 
+from bioconvert.replacements import dynamic as dynamic
+from bioconvert.replacements import signal_insertions as signal_insertions
 from bioconvert.replacements import yat as yat
 from bioconvert.replacements import yat_attention as yat_attention
 from bioconvert.replacements import yat_conv_transpose as yat_conv_transpose

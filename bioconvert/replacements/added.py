@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from bioconvert.core.random import Stream
+    from bioconvert.layers.composer import ComposerTensor
 
 
 def filled(
@@ -32,3 +33,18 @@ def filled(
         return old[like].new_full(shape, value)
 
     return TensorRecipe(make, reads=(like,), like=like, kind=kind)
+
+
+def drawn(name: str, tensor: ComposerTensor, *, like: str | None = "weight") -> TensorRecipe:
+    """Say how a parameter arises that a description tells how to draw.
+
+    Args:
+        name: the purpose that its random numbers are for.
+        tensor: the description.
+        like: name of the module's tensor whose device, type and ``requires_grad`` it takes.
+    """
+
+    def make(old: Old, stream: Stream) -> Tensor:  # noqa: ARG001 - one signature for all recipes
+        return tensor.draw(stream, name)
+
+    return TensorRecipe(make, reads=(), like=like)

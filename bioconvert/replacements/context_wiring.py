@@ -10,6 +10,7 @@ from bioconvert import layers
 from bioconvert.core.change import Change, Hook, Site, TensorRecipe
 from bioconvert.core.errors import Refused
 from bioconvert.core.suggest import hint
+from bioconvert.replacements.added import drawn
 
 if TYPE_CHECKING:
     from torch import nn
@@ -118,7 +119,7 @@ def wiring(source: str, site: Site, *, length: int, encoder: Encoder, features: 
         own = re.sub(r"\W+", "_", f"context_{source}_{length}")
         options: dict[str, Any] = {"weight": f"{own}_weight", "bias": f"{own}_bias"}
         hooks.append(Hook(layers.CarryEncoder, {"source": source, "length": length, **options}))
-        adds = _encoder(options["weight"], options["bias"], length, features)
+        adds = _encoder(own, length, features)
     hooks.append(Hook(layers.CloseFrame, when="after"))
     return {"": Change(into=into, adds=adds, hooks=tuple(hooks)), **elsewhere}
 
@@ -128,5 +129,6 @@ def _modules(site: Site) -> dict[str, Any]:
     return {place.name: place.module for place in graphs.tree.places}
 
 
-def _encoder(weight: str, bias: str, length: int, features: int) -> dict[str, TensorRecipe]:
-    raise NotImplementedError((weight, bias, length, features))
+def _encoder(name: str, length: int, features: int) -> dict[str, TensorRecipe]:
+    tensors = layers.encoder_tensors(length, features)
+    return {f"{name}_{part}": drawn(f"{name}_{part}", tensor, like=None) for part, tensor in tensors.items()}

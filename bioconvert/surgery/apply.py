@@ -30,7 +30,7 @@ from bioconvert.surgery.sequence import (
     own_layers,
     rewritten_containers,
 )
-from bioconvert.surgery.steps import Step, steps_of
+from bioconvert.surgery.step import Step, steps_of
 from bioconvert.surgery.verify import UNFAITHFUL, unfaithful
 
 _log = logging.getLogger("bioconvert")

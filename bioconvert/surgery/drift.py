@@ -24,7 +24,7 @@ from bioconvert.surgery.samples import (
     run,
     tensors_in,
 )
-from bioconvert.surgery.steps import Step, steps_of
+from bioconvert.surgery.step import Step, steps_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from bioconvert.graph.nodes import norm_module
 from bioconvert.graph.tree import ModuleTree
 from bioconvert.layers.dropped import Dropped
 from bioconvert.surgery.morphing import Follower
-from bioconvert.surgery.steps import Dropping
+from bioconvert.surgery.step import Dropping
 
 DROPPED = Change(into=Dropped, summary="gives its input back")
 

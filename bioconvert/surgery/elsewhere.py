@@ -12,7 +12,8 @@ from bioconvert.core.change import Change
 from bioconvert.core.errors import Refused
 from bioconvert.core.suggest import hint
 from bioconvert.surgery.look import Look, class_refusal, refusal
-from bioconvert.surgery.steps import conflicts, steps_of
+from bioconvert.surgery.step import steps_of
+from bioconvert.surgery.steps import conflicts
 
 
 @dataclass(frozen=True, slots=True, eq=False)

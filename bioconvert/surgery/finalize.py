@@ -14,7 +14,8 @@ from bioconvert.layers.tolerance import insist, tolerate
 from bioconvert.surgery.look import unwrapped
 from bioconvert.surgery.morphing import ADDED, PREFIX, STEP, STEPS, forget
 from bioconvert.surgery.optimizer import remove_parameters
-from bioconvert.surgery.steps import Step, freeze, rebuild, steps_of, tied_parameters
+from bioconvert.surgery.step import Step, steps_of
+from bioconvert.surgery.steps import freeze, rebuild, tied_parameters
 
 _ALL = 2**40
 """More steps than any morph takes."""

@@ -23,7 +23,7 @@ from bioconvert.graph.tree import ModuleTree
 from bioconvert.graph.uses import Use, observed_uses, traced_uses
 from bioconvert.ruleset import Candidate
 from bioconvert.surgery.samples import Inputs, execution_order, in_mode, preserved, run
-from bioconvert.surgery.steps import steps_of
+from bioconvert.surgery.step import steps_of
 
 _FSDP_MODULE = "torch.distributed.fsdp.FSDPModule"
 

@@ -24,7 +24,8 @@ from bioconvert.surgery.handing_on import receiver_behind
 from bioconvert.surgery.look import Look, class_refusal, refusal
 from bioconvert.surgery.morphing import Follower, Morph, device_of, on_the_way, own_name
 from bioconvert.surgery.owners import Owning, owning
-from bioconvert.surgery.steps import Dropping, Step, conflicts, steps_of
+from bioconvert.surgery.step import Dropping, Step, steps_of
+from bioconvert.surgery.steps import conflicts
 
 Action = Replace | Attach | Wrap
 
@@ -200,14 +201,12 @@ def make_operation(wish: Wish, look: Look) -> Operation:
     site = wish.site(look)
     name, entry = _entry(module, action)
     _refuse_repetition(wish, name)
-    own: tuple[Owning, ...] = ()
     check = class_refusal if isinstance(action, Attach) else refusal
     if (reason := check(module, look)) is not None:
         raise Refused(reason)
-    if not isinstance(action, Attach):
-        own = owning(module, look)
     chain = LayerChain.behind(module, wish.rule, action, look, has_data=site.has_data)
     change = entry.build(module, chain.site(site), **action.options)
+    own = _owning(module, action, change, look)
     fold = None
     if chain.norm is not None and chain.norm_becomes == "fold":
         fold = folded(module, chain.norm)
@@ -243,6 +242,16 @@ def make_operation(wish: Wish, look: Look) -> Operation:
         receiver=receiver,
         elsewhere=elsewhere_of(change, look),
     )
+
+
+def _owning(module: nn.Module, action: Action, change: Change, look: Look) -> tuple[Owning, ...]:
+    """Say what becomes of the containers that read a module's weight, if the module computes otherwise."""
+    if isinstance(action, Attach):
+        if change.into is None:
+            return ()
+        if (reason := refusal(module, look)) is not None:
+            raise Refused(reason)
+    return owning(module, look)
 
 
 def call_operation(wish: Wish, action: Replace, look: Look) -> Operation:

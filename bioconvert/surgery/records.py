@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -13,6 +14,7 @@ from bioconvert.core.classes import import_class, qualified_name
 from bioconvert.core.errors import ConversionError
 from bioconvert.graph.borrowing import new_layer
 from bioconvert.graph.classes import original_class
+from bioconvert.graph.grown import ORGANISM, grown_names
 from bioconvert.graph.trace import Untraceable
 from bioconvert.graph.tree import ModuleTree, Place
 from bioconvert.surgery.apply import RECORD
@@ -28,7 +30,9 @@ from bioconvert.surgery.notation import (
     hook_of_json,
     hook_to_json,
 )
-from bioconvert.surgery.steps import Dropping, Step, remember, rewrite, set_class, steps_of
+from bioconvert.surgery.regrowing import regrown
+from bioconvert.surgery.step import Dropping, Step, put_on, steps_of
+from bioconvert.surgery.steps import remember, rewrite
 
 Json = dict[str, Any]
 
@@ -38,12 +42,13 @@ def describe(model: nn.Module) -> Json:
 
     Returns:
         ``{"modules": [{"path", "steps"}], "rules": […], "seed": …}``; the steps of a module in their order,
-        each with all that :func:`replay` needs but the values of tensors.
+        each with all that :func:`replay` needs but the values of tensors. Of a model that can grow, also what
+        is known of all its nodes together, under ``"organism"``.
     """
     root = unwrapped(model)
     records = vars(root).get(RECORD, [])
     names = {id(place.module): place.name for place in ModuleTree(root).modules()}
-    return {
+    told: Json = {
         "modules": [
             {
                 "path": place.name,
@@ -54,6 +59,9 @@ def describe(model: nn.Module) -> Json:
         "rules": [record["rules"] for record in records],
         "seed": records[-1]["seed"] if records else 0,
     }
+    if ORGANISM in vars(root):
+        told["organism"] = copy.deepcopy(vars(root)[ORGANISM])
+    return told
 
 
 def replay(model: nn.Module, description: Json) -> None:
@@ -63,17 +71,20 @@ def replay(model: nn.Module, description: Json) -> None:
         ConversionError: the model isn't what was converted then; every misfit is named, nothing is changed.
     """
     root = unwrapped(model)
-    places = {place.name: place for place in ModuleTree(root).places}
-    borrowers = list(_borrowers(description, places))
+    added: list[tuple[nn.Module, str]] = []
     try:
-        for container, name, layer in borrowers:
+        for container, name in regrown(root, description):
+            added.append((container, name))
+        places = {place.name: place for place in ModuleTree(root).places}
+        for container, name, layer in list(_borrowers(description, places)):
             container._modules[name] = layer
+            added.append((container, name))
         places = {place.name: place for place in ModuleTree(root).places}
         problems = [p for entry in description["modules"] for p in _misfits(entry, places)]
         if problems:
             raise ConversionError("the conversion doesn't fit this model:\n" + "\n".join(problems))
     except BaseException:
-        for container, name, _ in borrowers:
+        for container, name in added:
             container._modules.pop(name, None)
         raise
     # A container is traced through its children's calls alone, so they may be of any class by then; but an
@@ -84,6 +95,8 @@ def replay(model: nn.Module, description: Json) -> None:
         _rewrite_again(places[entry["path"]], step)
     for entry, step in others:
         _repeat(places[entry["path"]].module, step, places)
+    if "organism" in description:
+        vars(root)[ORGANISM] = copy.deepcopy(description["organism"])
     if description["modules"]:
         vars(root)[RECORD] = [{"rules": rules, "seed": description["seed"]} for rules in description["rules"]]
 
@@ -99,12 +112,15 @@ def _borrowers(description: Json, places: Mapping[str, Place]) -> Iterator[tuple
 
 def added_tensors(model: nn.Module) -> set[str]:
     """Give the ``state_dict`` names of the tensors that conversion added."""
-    return {
-        _join(place.name, name)
-        for place in _converted(unwrapped(model))
-        for step in steps_of(place.module)
-        for name in step.added
+    converted = list(_converted(unwrapped(model)))
+    added = {_join(p.name, name) for p in converted for step in steps_of(p.module) for name in step.added}
+    grown = {
+        _join(place.name, f"{child}.{name}")
+        for place in converted
+        for child in grown_names(place.module)
+        for name in place.module._modules[child].state_dict()  # type: ignore[union-attr]
     }
+    return added | grown
 
 
 def kept_originals(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -144,7 +160,7 @@ def _described(module: nn.Module, step: Step, names: Mapping[int, str]) -> Json:
         "name": step.name,
         "into": qualified_name(step.into) if step.into is not None else None,
         "original_class": qualified_name(original_class(module)),
-        "attributes": dict(step.attributes),
+        "attributes": _present(module, step),
         "added": list(step.added),
         "filled": list(step.filled),
         "overwritten": list(step.kept),
@@ -161,6 +177,12 @@ def _described(module: nn.Module, step: Step, names: Mapping[int, str]) -> Json:
         "frozen": list(step.frozen),
         "hooks": [hook_to_json(hook) for hook in step.hooks],
     }
+
+
+def _present(module: nn.Module, step: Step) -> Json:
+    """Give the attributes that a step set as they are now: what is known of a module grows as it trains."""
+    own = vars(module)
+    return {name: copy.deepcopy(own.get(name, value)) for name, value in step.attributes.items()}
 
 
 def _spec(module: nn.Module, name: str) -> Json:
@@ -220,8 +242,7 @@ def _repeat(module: nn.Module, record: Json, places: Mapping[str, Place]) -> Non
         action=record["action"],
         name=record["name"],
         into=import_class(record["into"]) if record["into"] is not None else None,
-        previous=type(module),
-        attributes=dict(record["attributes"]),
+        attributes=copy.deepcopy(record["attributes"]),
         added=tuple(record["added"]),
         filled=tuple(record["filled"]),
         kept={name: getattr(module, name).detach() for name in record["overwritten"]},
@@ -236,8 +257,8 @@ def _repeat(module: nn.Module, record: Json, places: Mapping[str, Place]) -> Non
         frozen=tuple(record["frozen"]),
         hooks=tuple(hook_of_json(each) for each in record.get("hooks", ())),
     )
-    set_class(module, step.class_on(type(module)))
-    vars(module).update(step.attributes)
+    put_on(module, step)
+    vars(module).update(copy.deepcopy(step.attributes))
     if step.morph is not None:
         vars(module)[AFTER] = step.after
     for name, spec in record["tensors"].items():

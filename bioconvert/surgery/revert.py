@@ -9,10 +9,12 @@ import torch
 from torch import nn
 
 from bioconvert.graph.classes import original_class
+from bioconvert.graph.grown import ORGANISM, without_grown
 from bioconvert.surgery.apply import RECORD
 from bioconvert.surgery.look import unwrapped
 from bioconvert.surgery.optimizer import remove_parameters
-from bioconvert.surgery.steps import hand_back, set_class, steps_of, undo
+from bioconvert.surgery.step import set_class, steps_of
+from bioconvert.surgery.steps import hand_back, undo
 
 
 def revert(model: nn.Module, *, optimizer: torch.optim.Optimizer | None = None) -> nn.Module:
@@ -29,16 +31,15 @@ def revert(model: nn.Module, *, optimizer: torch.optim.Optimizer | None = None) 
         The same model.
     """
     root = unwrapped(model)
-    removed: list[torch.Tensor] = []
+    before = list(root.parameters())
     for module in list(root.modules()):
         while steps_of(module):
-            before = [p for p in module._parameters.values() if p is not None]
             undo(module)
-            after = {id(p) for p in module._parameters.values()}
-            removed += [p for p in before if id(p) not in after]
-    vars(root).pop(RECORD, None)
+    for name in (RECORD, ORGANISM):
+        vars(root).pop(name, None)
     if optimizer is not None:
-        remove_parameters(optimizer, removed)
+        left = {id(p) for p in root.parameters()}
+        remove_parameters(optimizer, [p for p in before if id(p) not in left])
     return model
 
 
@@ -48,6 +49,7 @@ def as_original(model: nn.Module) -> Iterator[None]:
     with ExitStack() as stack:
         for module in list(model.modules()):
             if steps_of(module):
+                stack.enter_context(without_grown(module))
                 stack.enter_context(_module_as_original(module))
         yield
 

@@ -17,9 +17,9 @@ from bioconvert.surgery.elsewhere import merged
 from bioconvert.surgery.morphing import on_the_way
 from bioconvert.surgery.operations import Operation
 from bioconvert.surgery.owners import Owning
+from bioconvert.surgery.step import Step
 from bioconvert.surgery.steps import (
     NO_STREAM,
-    Step,
     answer,
     carry_out,
     freeze,
@@ -32,9 +32,9 @@ from bioconvert.surgery.steps import (
 
 @dataclass
 class StepLog:
-    """The modules that steps were done to, in that order."""
+    """The steps that were done, in that order, each with its module."""
 
-    modules: list[nn.Module] = field(default_factory=list)
+    done: list[tuple[nn.Module, Step]] = field(default_factory=list)
 
     def carry_out(
         self,
@@ -47,31 +47,29 @@ class StepLog:
     ) -> Step:
         """Change a module."""
         done = carry_out(module, change, step, stream=stream, values=values)
-        self.modules.append(module)
+        self.done.append((module, done))
         return done
 
     def rewrite(self, container: nn.Module, edits: Iterable[Edit], rule: str) -> Step:
         """Give a container a forward of its own."""
         done = rewrite(container, edits, rule=rule)
-        self.modules.append(container)
+        self.done.append((container, done))
         return done
 
     def redirect(self, container: nn.Module, owned: Sequence[tuple[Owning, nn.Module]], rule: str) -> None:
         """Let layers answer for their weights in a container."""
         paths = {own.path: own.called for own, _ in owned if own.borrow is None}
         borrowers = {own.borrow: layer for own, layer in owned if own.borrow is not None}
-        redirect(container, paths, borrowers, rule=rule)
-        self.modules.append(container)
+        self.done.append((container, redirect(container, paths, borrowers, rule=rule)))
 
     def answer(self, layer: nn.Module, rule: str) -> None:
         """Let a layer compute undisturbed where it answers for its weight."""
-        answer(layer, rule=rule)
-        self.modules.append(layer)
+        self.done.append((layer, answer(layer, rule=rule)))
 
     def undo_all(self) -> None:
         """Undo all steps, the last one first."""
-        while self.modules:
-            undo(self.modules.pop())
+        while self.done:
+            undo(*self.done.pop())
 
 
 def _arranged(operations: Iterable[Operation], graphs: Graphs) -> Drops:

@@ -10,7 +10,7 @@ from torch import nn
 from bioconvert.graph.rewrite import rewrite_of, rewritten_class
 from bioconvert.graph.trace import Untraceable
 from bioconvert.surgery.samples import Inputs, in_mode, preserved, run, tensors_in
-from bioconvert.surgery.steps import set_class
+from bioconvert.surgery.step import set_class
 
 UNFAITHFUL = (
     "the forward of {}, as torch.fx traces it, fails or gives other outputs on example_inputs: convert with "

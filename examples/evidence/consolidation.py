@@ -7,10 +7,12 @@ of the outputs on 256 training pictures (mas). For comparison: no mechanism, and
 knows no tasks. Then the first two tasks at 30,000 times the strength (ewc): by the mechanism's pull, and by
 the same importance as an explicit penalty in the loss.
 
-Bar, for squared gradients: at the end, a mean accuracy over the five tasks at least 8 points above no
-mechanism's; right after learning each task, at least 85 %. The law, the network and the strength were chosen
-after trials on these same seeds, in which synaptic intelligence fell short of the bar; it and `mas` are shown
-without one. At the huge strength no run ends in NaN by the mechanism's pull, and every run by the penalty.
+Bar, for squared gradients and for synaptic intelligence: at the end, a mean accuracy over the five tasks at
+least 8 points above no mechanism's; right after learning each task, at least 85 %. The network and the
+strength were chosen after trials on these seeds, the damping of synaptic intelligence on seeds 300 to 302
+(with a hundredth of it, it fell short); on seeds 100 to 104 and 400 to 404 both laws meet the bars too. `mas`
+is shown without a bar. At the huge strength no run ends in NaN by the mechanism's pull, and every run by the
+penalty.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ RATE = 0.05
 PICTURES = 256
 HUGE = 1000.0
 LAWS = ("si", "ewc", "mas")
-JUDGED = "ewc"
+JUDGED = ("si", "ewc")
 Penalty = Callable[[nn.Module], torch.Tensor]
 
 
@@ -138,12 +140,12 @@ def _by_law(found: Mapping[str, list[Outcome]]) -> list[Finding]:
     kept = {way: [fmean(each.kept) for each in outcomes] for way, outcomes in found.items()}
     findings = []
     for way in found:
-        bar = Bar("≥", 85) if way == JUDGED else None
+        bar = Bar("≥", 85) if way in JUDGED else None
         findings.append(Finding(f"accuracy right after learning, {way}, %", learned[way], bar))
         findings.append(Finding(f"accuracy at the end, {way}, %", kept[way]))
     for law in LAWS:
         ahead = [new - old for new, old in zip(kept[law], kept["none"], strict=True)]
-        bar = Bar("≥", 8) if law == JUDGED else None
+        bar = Bar("≥", 8) if law in JUDGED else None
         findings.append(Finding(f"points ahead of none at the end, {law}", ahead, bar))
     return findings
 

@@ -2,12 +2,23 @@
 
 import argparse
 
-from . import bench_attention, bench_convert, bench_plan, bench_plasticity, bench_startup, bench_yat
+from . import (
+    bench_attention,
+    bench_convert,
+    bench_dynamic,
+    bench_dynamic_mixture,
+    bench_plan,
+    bench_plasticity,
+    bench_startup,
+    bench_yat,
+)
 from .harness import machine, show, write
 
 BENCHMARKS = {
     "yat": bench_yat.run,
     "attention": bench_attention.run,
+    "dynamic": bench_dynamic.run,
+    "dynamic-mixture": bench_dynamic_mixture.run,
     "convert": bench_convert.run,
     "plan": bench_plan.run,
     "plasticity": bench_plasticity.run,

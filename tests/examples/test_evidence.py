@@ -20,6 +20,8 @@ RUNS = {
     "cancellation": ["--seeds", "1"],
     "exactness": [],
     "xor": [],
+    "spectral-multiplier": ["--seeds", "1"],
+    "context-kernels": ["--seeds", "1"],
     "fidelity": ["--quick"],
     "yat-from-scratch": ["--seeds", "1"],
     "deep-fidelity": [],
@@ -34,6 +36,7 @@ RUNS = {
     "bit-flipping": [],
 }
 SLOW = {
+    "context-kernels",
     "consolidation",
     "yat-from-scratch",
     "deep-fidelity",

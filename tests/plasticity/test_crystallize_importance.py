@@ -39,7 +39,7 @@ class TestMeasures:
             fall += 0.1 * torch.tensor([gradient]).square()
             step(*gradient)
         squared = (net.weight.detach() - start).square()
-        expected = fall / (squared + 0.1 * squared.mean())
+        expected = fall / (squared + 10 * squared.mean())
         plasticity.consolidate()
         assert torch.allclose(net.crystallize_importance, expected / expected.mean(), rtol=1e-4)
 

@@ -131,6 +131,27 @@ class TestEveryDistribution:
         assert net.fuzzy_lr_rate.is_meta
 
 
+AT_WORK = [
+    pytest.param("baseline", {}, 0.0, id="baseline"),
+    pytest.param("layer_adaptive", {"layer_index": 1, "total_layers": 2}, 0.75, id="layer_adaptive"),
+    pytest.param("temporal", {"decay": 0.5, "decay_every": 1}, 0.5, id="temporal"),
+    pytest.param("activity", {}, 1.0, id="activity, nothing seen"),
+]
+
+
+@pytest.mark.parametrize(("distribution", "options", "spread"), AT_WORK)
+def test_rates_at_work_are_as_named(distribution, options, spread):
+    """At the second step updates are multiplied by uniform rates of the spread that is due, or by 1."""
+    net = fuzzy(linear(), distribution=distribution, bounds=WIDE, **options)
+    optimizer, _ = bound(net)
+    _, found = factors(net, optimizer), factors(net, optimizer)
+    if spread:
+        expected = stats.uniform(1 - NU * spread, 2 * NU * spread)
+        assert stats.kstest(found.flatten().numpy(), expected.cdf).pvalue > 1e-3
+    else:
+        assert (found - 1).abs().max() < 1e-6
+
+
 def test_gamma_rates_have_mean_1_within_the_default_bounds():
     """The default bounds cut both tails of the gamma distribution and move its mean by less than 1 %."""
     assert abs(fuzzy(linear(), distribution="gamma").fuzzy_lr_rate.mean() - 1) < 0.01

@@ -11,6 +11,7 @@ from torch import nn
 import bioconvert as bc
 from bioconvert.core.errors import OptionError
 from bioconvert.layers.split_synapses import SplitSynapses
+from bioconvert.surgery import as_original
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -133,7 +134,59 @@ class TestLayer:
         assert not torch.equal(model[0].synapses, before)
 
 
+class TestWithoutABoundOptimizer:
+    def trained(self):
+        model, x = split("Linear", synapses=3)
+        step(model, torch.optim.SGD(model.parameters(), lr=1.0), x)
+        return model, x
+
+    def test_a_state_dict_has_the_sum(self):
+        """The weight in a state dict is the sum, and a plain layer with it computes the same."""
+        model, x = self.trained()
+        weight = model.state_dict()["0.weight"]
+        assert torch.allclose(weight, model[0].synapses.sum(0), atol=1e-6)
+        assert not torch.allclose(weight, made("Linear")[0][0].weight, atol=1e-2)
+        plain = made("Linear")[0]
+        plain.load_state_dict({"0.weight": weight, "0.bias": model[0].bias})
+        assert torch.allclose(plain(x), model(x), atol=1e-6)
+
+    def test_revert_leaves_the_sum(self):
+        """After revert the layer computes what it learned."""
+        model, x = self.trained()
+        y = model(x)
+        assert torch.allclose(bc.revert(model)(x), y, atol=1e-6)
+
+    def test_as_the_original_it_has_the_sum(self):
+        """Compared with the original, as which it computes for a while, it has learned the same."""
+        model, x = self.trained()
+        y = model(x)
+        with as_original(model):
+            assert type(model[0]) is torch.nn.Linear
+            assert torch.allclose(model(x), y, atol=1e-6)
+        assert torch.equal(model(x), y)
+
+    def test_a_checkpoint_of_the_plain_layer(self):
+        """Loading one gives the layer its weight: the synapses add up to it, as far apart as they were."""
+        model, x = self.trained()
+        apart = (model[0].synapses[0] - model[0].synapses[1]).detach()
+        plain, _ = made("Linear", seed=5)
+        model.load_state_dict(plain.state_dict())
+        assert torch.allclose(model(x), plain(x), atol=1e-6)
+        assert torch.allclose(model[0].synapses[0] - model[0].synapses[1], apart, atol=1e-6)
+        assert torch.equal(model.state_dict()["0.weight"], plain[0].weight)
+
+
 class TestReference:
+    def test_alone_is_bound_and_has_nothing_to_do(self):
+        """With no other mechanism attached, an optimizer is bound and steps as if alone."""
+        model, x = split("Linear", law="reference")
+        twin = copy.deepcopy(model)
+        steppers = [OPTIMIZERS["Adam"](each.parameters()) for each in (model, twin)]
+        bc.Plasticity(model).bind(steppers[0])
+        for each, stepper in zip((model, twin), steppers, strict=True):
+            step(each, stepper, x)
+        assert torch.equal(model[0].weight, twin[0].weight)
+
     @pytest.mark.parametrize("name", ["Linear", "Conv2d", "YatLinear", "ConvTranspose2d, grouped"])
     def test_adds_outputs_up(self, name):
         """Each output is the sum over its group of what the activation makes of the layer's output."""

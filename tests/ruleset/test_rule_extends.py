@@ -79,7 +79,7 @@ class TestExtends:
 PROBLEMS = [
     pytest.param(
         "yatt",
-        r"there is no rule set named 'yatt'\. Did you mean 'yat'\? Known: continual, dale, identity",
+        r"there is no rule set named 'yatt'\. Did you mean 'yat'\? Known: continual, dale, dynamic, identity",
         id="name",
     ),
     pytest.param("b.yaml", r"there is no file 'b\.yaml' in the folder of this one", id="missing"),
@@ -213,4 +213,13 @@ def test_an_unreadable_encoding(tmp_path):
 
 def test_built_in_names():
     """The built-in rule sets are known by name."""
-    assert builtin_names() == ("continual", "dale", "identity", "plastic", "yat", "yat-all", "yat-cnn")
+    assert builtin_names() == (
+        "continual",
+        "dale",
+        "dynamic",
+        "identity",
+        "plastic",
+        "yat",
+        "yat-all",
+        "yat-cnn",
+    )

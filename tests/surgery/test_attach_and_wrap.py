@@ -45,6 +45,7 @@ def block(module, site, *, tag: str = "general"):
 @pytest.fixture(autouse=True)
 def registered(monkeypatch):
     """Register a mechanism and a node for the time of a test."""
+    registry.load_plugins()  # or ours would be registered beside these
     for name, entry, build in [("mechanisms", "rates", rates), ("nodes", "block", block)]:
         fresh = registry.Registry(name[:-1])
         fresh.register(entry, build, ("",))

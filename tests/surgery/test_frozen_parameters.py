@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import bioconvert as bc
-from bioconvert.surgery.steps import steps_of
+from bioconvert.surgery.step import steps_of
 
 CASES = [
     pytest.param({"freeze_kernel": True}, ("weight",), id="a frozen kernel"),

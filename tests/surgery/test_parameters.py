@@ -14,7 +14,7 @@ from bioconvert.core import registry
 from bioconvert.core.change import Change, TensorRecipe
 from bioconvert.core.errors import Refused
 from bioconvert.surgery import describe, operations, replay
-from bioconvert.surgery.steps import steps_of
+from bioconvert.surgery.step import steps_of
 
 
 def rates(module, site, *, nu: float = 0.16):

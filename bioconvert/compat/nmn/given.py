@@ -1,9 +1,8 @@
-"""What the caller says of layers whose tensors don't tell it: options by glob, checked."""
+"""What the caller says of layers of nmn whose tensors don't tell it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from pydantic import (
     BaseModel,
@@ -12,18 +11,16 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    ValidationError,
+    field_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from bioconvert.compat.nmn.kinds import KINDS, PLAIN, kind_named
-from bioconvert.core.errors import OptionError
+from bioconvert.compat.options_by_glob import OWN_WORDS, Grammar, OptionsByGlob
 from bioconvert.core.suggest import hint
-from bioconvert.ruleset.globs import PatternError, compile_glob
 
 _Sizes = PositiveInt | list[PositiveInt] | tuple[PositiveInt, ...]
 _Paddings = NonNegativeInt | list[NonNegativeInt] | tuple[NonNegativeInt, ...]
-_SHORT: Mapping[str, Mapping[str, object]] = {"defaults": {"defaults": True}, PLAIN: {"kind": PLAIN}}
-"""What a word in place of options stands for."""
 
 
 class Said(BaseModel):
@@ -54,12 +51,22 @@ class Said(BaseModel):
     normalize_qk: bool | None = None
     scaled: bool | None = None
 
+    @field_validator("kind")
+    @classmethod
+    def _known(cls, kind: str | None) -> str | None:
+        if kind is not None and kind != PLAIN and kind_named(kind) is None:
+            text = f"there is no kind {kind!r}. {hint(kind, (*KINDS, PLAIN))}"
+            raise PydanticCustomError(OWN_WORDS, "{text}", {"text": text})
+        return kind
 
-_NAMES = tuple(name for name in Said.model_fields if name not in ("kind", "defaults"))
+
+_GRAMMAR = Grammar(
+    "nmn", Said, {"defaults": {"defaults": True}, PLAIN: {"kind": PLAIN}}, general=frozenset({"defaults"})
+)
 
 
-class Given:
-    """Options by glob over layers' names; where several globs give an option, the first one counts.
+class Given(OptionsByGlob):
+    """Options of nmn's layers by glob; where several globs give an option, the first one counts.
 
     Args:
         options: glob → options, or a word: ``"defaults"`` for all defaults of nmn's constructor, ``"plain"``
@@ -70,57 +77,4 @@ class Given:
     """
 
     def __init__(self, options: Mapping[str, Mapping[str, object] | str] | None):
-        self._entries: list[tuple[str, Callable[[str], bool], dict[str, Any]]] = []
-        self._used: set[tuple[str, str]] = set()
-        problems: list[str] = []
-        for glob, said in (options or {}).items():
-            problems += self._add(glob, said)
-        if problems:
-            raise OptionError("\n  ".join(["the options of nmn's layers can't be used:", *problems]))
-
-    def _add(self, glob: str, said: Mapping[str, object] | str) -> list[str]:
-        fields = _SHORT.get(said) if isinstance(said, str) else said
-        if not isinstance(fields, Mapping):
-            return [f"{glob!r}: must be an object of options, 'defaults' or 'plain', not {said!r}"]
-        try:
-            matches = compile_glob(glob)
-        except PatternError as error:
-            return [f"{glob!r}: {error}"]
-        problems = _problems(glob, fields)
-        if not problems:
-            self._entries.append((glob, matches, dict(fields)))
-        return problems
-
-    def get(self, path: str, option: str) -> tuple[bool, Any]:
-        """Say whether an option of a layer was given, and give its value."""
-        for glob, matches, said in self._entries:
-            if option in said and matches(path):
-                self._used.add((glob, option))
-                return True, said[option]
-        return False, None
-
-    def unused(self) -> list[str]:
-        """Name what was given and concerned no layer, or only layers for which an earlier glob counted."""
-        return [
-            f"{glob!r}: {option} concerns no layer"
-            for glob, _, said in self._entries
-            for option in said
-            if option != "defaults" and (glob, option) not in self._used
-        ]
-
-
-def _problems(glob: str, fields: Mapping[str, object]) -> list[str]:
-    try:
-        said = Said.model_validate(dict(fields))
-    except ValidationError as error:
-        return [f"{glob!r}: {text}" for text in dict.fromkeys(map(_wrong, error.errors(include_url=False)))]
-    if said.kind is not None and said.kind != PLAIN and kind_named(said.kind) is None:
-        return [f"{glob!r}: there is no kind {said.kind!r}. {hint(said.kind, (*KINDS, PLAIN))}"]
-    return []
-
-
-def _wrong(error: Any) -> str:
-    name = str(error["loc"][0])
-    if error["type"] == "extra_forbidden":
-        return f"unknown option {name!r}. {hint(name, ('kind', 'defaults', *_NAMES))}"
-    return f"{name}: {error['input']!r} is no value for it"
+        super().__init__(options, _GRAMMAR)

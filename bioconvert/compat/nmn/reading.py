@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from bioconvert.compat.listing import listed
 from bioconvert.compat.nmn.evidence import Finding, find_layers
 from bioconvert.compat.nmn.generations import Generation, check_generation
 from bioconvert.compat.nmn.given import Given
 from bioconvert.compat.nmn.kinds import KINDS
 from bioconvert.compat.nmn.layer import Layer, alpha_factor, tensors_of_ours
-from bioconvert.compat.nmn.resolving import Resolved, listed, resolve, told_generation
+from bioconvert.compat.nmn.resolving import Resolved, resolve, told_generation
 from bioconvert.core.errors import ArchitectureError, OptionError
 
 _HEAD = (

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from bioconvert.compat.listing import by_problem
 from bioconvert.compat.nmn.evidence import Finding
 from bioconvert.compat.nmn.generations import GENERATIONS, MEANINGS, Generation
 from bioconvert.compat.nmn.given import Given
 from bioconvert.compat.nmn.kinds import NO_DEFAULT, PLAIN, Kind, kind_named
 from bioconvert.compat.nmn.layer import Layer, build_layer, describe
 from bioconvert.core.errors import first_line
-
-_SHOWN = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,7 @@ def resolve(
         The layers, and the problems, each a line.
     """
     resolved: list[Resolved] = []
-    lacking: dict[str, list[str]] = {}
+    lacking: list[tuple[str, str]] = []
     inside: set[str] = set()
     for found in findings:
         said = given.get(found.path, "kind")[1]
@@ -59,8 +58,8 @@ def resolve(
             each, need = _resolved(found, kind, generation, given)
             resolved += [each] if each is not None else []
         if need:
-            lacking.setdefault(need, []).append(found.path or "the model itself")
-    problems = [f"{listed(paths)}: {need}" for need, paths in lacking.items()]
+            lacking.append((found.path, need))
+    problems = by_problem(lacking)
     if generation is None:
         problems.insert(0, f"the generation ({MEANINGS}): both name their tensors alike")
     # What is yet unknown may be what an option is for.
@@ -88,13 +87,6 @@ def _resolved(
 
 def _named(kind: Kind, needs: str) -> str:
     return f"of a {kind.name}, {needs}" if needs else ""
-
-
-def listed(names: Iterable[str]) -> str:
-    """Name the first few, and say how many more there are."""
-    ordered = list(names)
-    more = f" and {len(ordered) - _SHOWN} more" if len(ordered) > _SHOWN else ""
-    return ", ".join(name[:200] for name in ordered[:_SHOWN]) + more
 
 
 def _generations(found: Finding, kind: Kind) -> tuple[Generation, ...]:

@@ -1,0 +1,129 @@
+"""A module of the host model that can grow: the class that it takes on, and its branches."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from inspect import getattr_static
+from typing import Any
+
+from torch import nn
+
+from bioconvert.core.errors import OptionError
+from bioconvert.graph.classes import standing_for
+from bioconvert.graph.grown import shed
+from bioconvert.organism.branch import Branch
+from bioconvert.organism.containers import container_members
+from bioconvert.organism.merging import first_floating, with_first
+from bioconvert.organism.record import GROWN, Record
+
+
+class Node(nn.Module):
+    r"""A block of a model that may get branches beside it.
+
+    .. math::
+        y = f(x) + \sum_k \gamma_k \, f_k(x)
+
+    over the branches that are active; the sum goes into the first tensor of floating numbers of the output,
+    and everything else in it is the block's own. At birth of a branch :math:`\gamma_k = 0`, so that ``y``
+    keeps every bit.
+    """
+
+    keeps_name = True
+    stays_outermost = True
+    own_children = (GROWN,)
+    node_record: Record
+
+    @staticmethod
+    def members_on(base: type[nn.Module]) -> dict[str, Any]:
+        """Give the forward for blocks of a class."""
+
+        def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+            grown = self._modules.get(GROWN)
+            if grown is None:
+                return base.forward(self, *args, **kwargs)
+            # The block may work in place, so what runs beside it runs first.
+            additions = [branch(*args, **kwargs) for branch in active(grown)]
+            return _with_additions(base.forward(self, *args, **kwargs), additions)
+
+        # Surgery asks this class for these two; who asks the block gets the block's.
+        own = {name: getattr_static(base, name) for name in ("leave", "regrow") if hasattr(base, name)}
+        return {"forward": standing_for(forward, base.forward), **container_members(base), **own}
+
+    @property
+    def dynamic_id(self) -> str:
+        """What the node is known by: the dotted path of its module, and ``+1`` for its first branch."""
+        identity: str = self.node_record["id"]
+        return identity
+
+    @property
+    def tag(self) -> str:
+        """What the node is for."""
+        tag: str = self.node_record["tag"]
+        return tag
+
+    def set_specialty(self, tag: str) -> None:
+        """Say what the node is for."""
+        self.node_record["tag"] = tag
+
+    @staticmethod
+    def regrow(module: nn.Module, attributes: Mapping[str, Any]) -> None:
+        """Give a module of a freshly built model the branches that its record tells of."""
+        keys: list[str] = attributes["node_record"]["branches"]
+        for key, block in {key: copy.deepcopy(module) for key in keys}.items():
+            add_branch(module, key, Branch(block))
+
+    @staticmethod
+    def leave(module: nn.Module, *, for_good: bool) -> None:
+        """Take the branches from a module that is no node any more, and let it learn again."""
+        if for_good:
+            shed(module)
+            for name in vars(module)["node_record"]["frozen"] or ():
+                module.get_parameter(name).requires_grad_(True)
+
+
+def active(grown: nn.Module) -> list[Branch]:
+    """Give the branches that take part."""
+    return [branch for branch in branches_in(grown) if branch.block.node_record["active"]]  # type: ignore[index]
+
+
+def branches_in(grown: nn.Module) -> Iterator[Branch]:
+    """Give the branches, the oldest first."""
+    return iter(grown._modules.values())  # type: ignore[arg-type]
+
+
+def branches_of(module: nn.Module) -> dict[str, Branch]:
+    """Give a node's branches by their keys."""
+    grown = module._modules.get(GROWN)
+    return {} if grown is None else dict(grown._modules)  # type: ignore[arg-type]
+
+
+def add_branch(module: nn.Module, key: str, branch: Branch) -> None:
+    """Put a branch beside a node."""
+    if GROWN not in module._modules:
+        module._modules[GROWN] = nn.ModuleDict().train(module.training)
+    grown = module._modules[GROWN]
+    assert grown is not None
+    grown._modules[key] = branch
+
+
+def remove_branch(module: nn.Module, key: str) -> Branch:
+    """Take a branch from a node."""
+    grown = module._modules[GROWN]
+    assert grown is not None
+    branch = grown._modules.pop(key)
+    if not grown._modules:
+        del module._modules[GROWN]
+    assert isinstance(branch, Branch)
+    return branch
+
+
+def _with_additions(output: Any, additions: list[Any]) -> Any:
+    if not additions:
+        return output
+    y = first_floating(output)
+    if y is None:
+        raise OptionError("the output of a node with branches must hold a tensor of floating numbers")
+    for addition in additions:
+        y = y + addition
+    return with_first(output, y)
