@@ -51,7 +51,9 @@ class Stream:
         self, purpose: str, shape: tuple[int, ...], *, step: int = 0, low: float = 0.0, high: float = 1.0
     ) -> torch.Tensor:
         """Draw uniform numbers in [low, high), rounded: fp32, on the CPU."""
-        return self._drawn(purpose, shape, step, lambda row, seed: _uniform(row, seed, low, high))
+        out = torch.empty(prod(shape), dtype=torch.float32, device="cpu")
+        self.fill_uniform(out, purpose, start=0, total=len(out), step=step, low=low, high=high)
+        return out.view(shape)
 
     def gamma(
         self, purpose: str, shape: tuple[int, ...], concentration: float, *, step: int = 0
@@ -88,16 +90,41 @@ class Stream:
         """
         self._fill(out, purpose, step, start, total, lambda row, seed: _normal(row, seed, mean, deviation))
 
-    def fill_uniform(self, out: torch.Tensor, purpose: str, *, start: int, total: int, step: int = 0) -> None:
-        """Fill a row with the uniform numbers of a part of a whole: as :meth:`fill_normal`, in [0, 1)."""
-        self._fill(out, purpose, step, start, total, _uniform)
+    def fill_uniform(
+        self,
+        out: torch.Tensor,
+        purpose: str,
+        *,
+        start: int,
+        total: int,
+        step: int = 0,
+        low: float = 0.0,
+        high: float = 1.0,
+    ) -> None:
+        """Fill a row with the uniform numbers in [low, high) of a part of a whole, as :meth:`fill_normal`."""
+
+        def draw(row: torch.Tensor, seed: int) -> None:
+            _uniform(row, seed, low, high)
+
+        # Numpy's generators hold the interpreter's lock: in threads they only get slower (measured).
+        self._fill(out, purpose, step, start, total, draw, threads=1)
 
     def _drawn(self, purpose: str, shape: tuple[int, ...], step: int, draw: Draw) -> torch.Tensor:
         out = torch.empty(prod(shape), dtype=torch.float32, device="cpu")
         self._fill(out, purpose, step, 0, len(out), draw)
         return out.view(shape)
 
-    def _fill(self, out: torch.Tensor, purpose: str, step: int, start: int, total: int, draw: Draw) -> None:
+    def _fill(
+        self,
+        out: torch.Tensor,
+        purpose: str,
+        step: int,
+        start: int,
+        total: int,
+        draw: Draw,
+        *,
+        threads: int = 0,
+    ) -> None:
         direct = out.dtype == torch.float32 and out.device.type == "cpu"
 
         def fill(piece: tuple[int, int]) -> None:
@@ -114,7 +141,7 @@ class Stream:
             row.copy_(drawn[first : first + len(row)])
 
         edges = range(start - start % CHUNK, start + len(out), CHUNK)
-        _side_by_side(fill, [(max(edge - start, 0), edge // CHUNK) for edge in edges])
+        _side_by_side(fill, [(max(edge - start, 0), edge // CHUNK) for edge in edges], threads)
 
     def _seed(self, purpose: str, step: int, chunk: int) -> int:
         # The parts are length-prefixed by repr, so that no two of them can run into one another.
@@ -143,10 +170,12 @@ def _uniform(row: torch.Tensor, seed: int, low: float = 0.0, high: float = 1.0) 
     target += 2 * low - high
 
 
-def _side_by_side(work: Callable[[tuple[int, int]], None], pieces: list[tuple[int, int]]) -> None:
-    """Do independent pieces of work in as many threads as torch uses: it draws in one alone."""
-    threads = min(torch.get_num_threads(), len(pieces))
-    if threads < 2:
+def _side_by_side(
+    work: Callable[[tuple[int, int]], None], pieces: list[tuple[int, int]], threads: int
+) -> None:
+    """Do independent pieces of work in so many threads; 0 for as many as torch uses, which draws in one."""
+    threads = threads or torch.get_num_threads()
+    if min(threads, len(pieces)) < 2:
         for piece in pieces:
             work(piece)
         return
@@ -156,7 +185,7 @@ def _side_by_side(work: Callable[[tuple[int, int]], None], pieces: list[tuple[in
         with torch.inference_mode(inference):
             work(piece)
 
-    for _ in _pool(os.getpid(), torch.get_num_threads()).map(in_mode, pieces):
+    for _ in _pool(os.getpid(), threads).map(in_mode, pieces):
         pass
 
 

@@ -43,7 +43,6 @@ class Frame:
         offered: the sources of which there will be something.
         sources: what there is so far, by source.
         encoders: weight and bias of the model's own encoder of a source, by source and width.
-        encoded: what these gave, likewise.
         readers: the layers that asked, by ``id``, and whether gradients were recorded then.
         backward: the backward pass that began at the outputs, by torch's number.
     """
@@ -52,7 +51,6 @@ class Frame:
     offered: set[str] = field(default_factory=set)
     sources: dict[str, torch.Tensor | None] = field(default_factory=dict)
     encoders: dict[tuple[str, int], tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
-    encoded: dict[tuple[str, int], torch.Tensor] = field(default_factory=dict)
     readers: dict[int, bool] = field(default_factory=dict)
     backward: int = -1
 
@@ -164,8 +162,6 @@ class CarryOutput(ModuleHook):
         tensors = [leaf for leaf in tree_leaves(output) if isinstance(leaf, torch.Tensor)]
         if frame is not None and tensors:
             frame.sources[self.source] = tensors[0]
-            for key in [key for key in frame.encoded if key[0] == self.source]:
-                del frame.encoded[key]
 
 
 class CloseFrame(ModuleHook):
@@ -208,9 +204,8 @@ def carried(source: str, layer: nn.Module, *, length: int | None = None) -> torc
     key = (source, length or 0)
     if found is None or key not in frame.encoders:
         return found
-    if key not in frame.encoded:
-        frame.encoded[key] = encoded(found, *frame.encoders[key])
-    return frame.encoded[key]
+    # For each layer anew: what a checkpoint repeats must do what was done the first time.
+    return encoded(found, *frame.encoders[key])
 
 
 _ABSENT = {

@@ -35,16 +35,16 @@ def replace_synapses(synapses: Synapses, law: Law, state: dict[str, Any], *, ste
         The number of weights replaced, of those that this process holds.
     """
     weight, extent, replaced = flat(synapses.weight), synapses.extent, 0
-    room = torch.empty(2, min(PIECE, weight.numel()), device=weight.device)
+    room = torch.empty(3, min(PIECE, weight.numel()), device=weight.device)
     forgotten = AVERAGES if law.keeps_scale else MOMENTS
     with flat_moments(state, synapses.weight, forgotten) as moments:
         for done in range(0, weight.numel(), PIECE):
             piece = weight[done : done + PIECE]
-            uniform, size = room[:, : len(piece)]
+            uniform, size, margin = room[:, : len(piece)]
             synapses.stream.fill_uniform(
                 uniform, "rejuvenate", step=step, start=extent.start + done, total=extent.total
             )
-            where, values = _replacements(piece, uniform, size, law)
+            where, values = _replacements(piece, uniform, law, size, margin)
             piece.index_copy_(0, where, values.to(piece.dtype))
             if law.bounds is not None:
                 piece.clamp_(*law.bounds)
@@ -55,13 +55,12 @@ def replace_synapses(synapses: Synapses, law: Law, state: dict[str, Any], *, ste
 
 
 def _replacements(
-    weight: torch.Tensor, uniform: torch.Tensor, size: torch.Tensor, law: Law
+    weight: torch.Tensor, uniform: torch.Tensor, law: Law, size: torch.Tensor, margin: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Say which weights of a piece go, and what takes their place; two rooms are written to."""
+    """Say which weights of a piece go, and what takes their place; the last two are rooms to work in."""
     chance = law.chance(size_in(size, weight))
     # By how much a weight goes, and 0 where it stays: a comparison takes several times as long (measured).
-    margin = torch.sub(chance, uniform, out=uniform).relu_()
-    where = margin.nonzero().view(-1)
-    chance = chance.index_select(0, where)
-    v = (chance - margin.index_select(0, where)).add_(_FINEST / 2).div_(chance).clamp_(max=1 - _FINEST)
+    where = torch.sub(chance, uniform, out=margin).relu_().nonzero().view(-1)
+    v = uniform.index_select(0, where).add_(_FINEST / 2)
+    v.div_(chance.index_select(0, where)).clamp_(max=1 - _FINEST)
     return where, law.fresh(v, weight.index_select(0, where).float())

@@ -1,10 +1,12 @@
 """Is a model bit for bit what it was, right after a conversion that promises so?
 
 Set-up: a multilayer perceptron, a convolutional network with batch normalisation, one with residual branches
-and a transformer's encoder layer, each in training and in evaluation, converted with ``morph`` at step 0;
-after ten further steps they must differ, or nothing was converted.
+and a transformer's encoder layer, each in training and in evaluation, converted in four ways: with ``morph``
+at step 0, with dynamic layers at gate 0, with mechanisms of plasticity attached, and with blocks wrapped as
+nodes that grow a branch each. After ten further steps of morphing, or with the gates open, they must differ,
+or nothing was converted.
 
-Bar: outputs and gradients ``torch.equal`` for all of them.
+Bar: outputs and gradients with regard to the input ``torch.equal`` for all of them.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from .harness.findings import Bar, Finding, Settings
 
 SEEDS = 1
 _MORPH = {"activation": "drop", "morph": {"steps": 20}}
-RULES = {
+MORPHING = {
     "version": 1,
     "rules": [
         {
@@ -36,6 +38,18 @@ RULES = {
         },
     ],
 }
+
+
+ATTACHED = {
+    "version": 1,
+    "rules": [
+        {
+            "match": {"type": ["linear", "conv"]},
+            "attach": [{"fuzzy_lr": {}}, {"crystallize": {}}, {"rejuvenate": {}}, {"synaptic_scaling": {}}],
+        }
+    ],
+}
+WRAPPED = {"version": 1, "rules": [{"match": {"path": "*"}, "wrap": {"tag": "general"}}]}
 
 
 class Residual(nn.Module):
@@ -90,28 +104,74 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 def run(settings: Settings) -> list[Finding]:
     """Convert each model and compare."""
     findings = []
-    for name in MODELS:
-        pairs = [_compared(name, seed) for seed in settings.each_seed]
-        same, moved = zip(*pairs, strict=True)
-        findings += [
-            Finding(f"{name}: equal at step 0", same, Bar("=", 1)),
-            Finding(f"{name}: differs at step 10", moved, Bar("=", 1)),
-        ]
+    for way in WAYS:
+        for name in MODELS:
+            pairs = [_compared(name, way, seed) for seed in settings.each_seed]
+            same, moved = zip(*pairs, strict=True)
+            findings.append(Finding(f"{name}, {way}: equal at first", same, Bar("=", 1)))
+            if WAYS[way] is not _attach:
+                findings.append(Finding(f"{name}, {way}: differs later", moved, Bar("=", 1)))
     return findings
 
 
-def _compared(name: str, seed: int) -> tuple[float, float]:
-    """Say whether the model is the same at step 0, and whether it differs later."""
+def _compared(name: str, way: str, seed: int) -> tuple[float, float]:
+    """Say whether the model is the same at first, and whether it differs later."""
     make, shape = MODELS[name]
     torch.manual_seed(seed)
     model, x = make(), torch.randn(shape)
     before = _results(model, x)
-    bc.convert(model, RULES)
+    proceed = WAYS[way](model)
     after = _results(model, x)
     same = all(torch.equal(old, new) for old, new in zip(before, after, strict=True))
-    for _ in range(10):
-        bc.morph_step(model)
+    proceed()
     return float(same), float(not torch.equal(before[0], _results(model, x)[0]))
+
+
+def _morph(model: nn.Module) -> Callable[[], None]:
+    """Convert with ``morph``; what follows are ten steps."""
+    bc.convert(model, MORPHING)
+
+    def proceed() -> None:
+        for _ in range(10):
+            bc.morph_step(model)
+
+    return proceed
+
+
+def _dynamic(model: nn.Module) -> Callable[[], None]:
+    """Convert every layer but the first convolution and the last linear layer; then its gate opens."""
+    bc.convert(model, "dynamic")
+    return lambda: _open_gates(model)
+
+
+def _attach(model: nn.Module) -> Callable[[], None]:
+    """Attach mechanisms, which act when the model is trained."""
+    bc.convert(model, ATTACHED)
+    return lambda: None
+
+
+def _grow(model: nn.Module) -> Callable[[], None]:
+    """Wrap each child and let it grow a branch; then the branch's gate opens."""
+    bc.convert(model, WRAPPED)
+    organism = bc.Organism(model)
+    for node in organism.nodes():
+        organism.grow(node)
+    return lambda: _open_gates(model)
+
+
+def _open_gates(model: nn.Module) -> None:
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.rpartition(".")[2] == "gate":
+                parameter.fill_(0.5)
+
+
+WAYS: dict[str, Callable[[nn.Module], Callable[[], None]]] = {
+    "morph": _morph,
+    "dynamic": _dynamic,
+    "attached": _attach,
+    "grown": _grow,
+}
 
 
 def _results(model: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:

@@ -105,7 +105,8 @@ def _kind(tensors: Mapping[str, torch.Tensor]) -> Kind | None:
         return MOBIUS
     banks = tensors.get("weights")
     is_bank = banks is not None and banks.dim() == DELTA.dims["weights"]
-    return DELTA if is_bank or {"extras", CONTEXT[0]} <= tensors.keys() else None
+    has_temperature = CONTEXT[0] in tensors and "extras" in tensors and tensors["extras"].numel() == 1
+    return DELTA if is_bank or has_temperature else None
 
 
 def _finding(path: str, kind: Kind, composer: Mapping[str, torch.Tensor], modules: _Modules) -> Finding:
