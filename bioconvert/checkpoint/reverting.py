@@ -40,7 +40,7 @@ def revert_folder(
         The folder written.
 
     Raises:
-        CheckpointError: the path is no folder of ours.
+        CheckpointError: the path is no folder of ours, or layers were widened or lost units.
         CorruptFileError: it is damaged or was changed.
         TargetError: the target is in use or can't be written; it is as it was.
     """
@@ -48,6 +48,12 @@ def revert_folder(
     if not (folder / MANIFEST).exists():
         raise CheckpointError(f"{folder}: must be a folder that bioconvert wrote, with a {MANIFEST} in it")
     manifest = read_manifest(folder / MANIFEST)
+    resized = [entry["path"] for entry in (manifest.conversion or {}).get("resized", ())]
+    if resized:
+        raise CheckpointError(
+            f"{folder}: layers have other sizes than they were built with ({', '.join(resized[:3])}), which "
+            "only the model itself can undo: load it, revert it by bioconvert.revert, and save it"
+        )
     prefix = manifest.source.prefix if manifest.source is not None and not manifest.prefix else ""
     content = Content(
         [_payload(folder, prefix + name, *found) for name, found in _original_records(manifest).items()],

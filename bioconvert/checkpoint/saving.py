@@ -104,7 +104,7 @@ def _manifest(model: nn.Module, ties: Ties, architecture: Architecture | None) -
         tool={"bioconvert": __version__, "torch": str(torch.__version__)},
         source=None,
         rules=conversion["rules"],
-        conversion=conversion if conversion["modules"] else None,
+        conversion=conversion if conversion["modules"] or "resized" in conversion else None,
         architecture=None if architecture is None else architecture.to_dict(),
         ties=ties,
         added=tuple(sorted(with_aliases(added_tensors(model), ties))),

@@ -17,6 +17,7 @@ from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-def
 from bioconvert.core.classes import qualified_name
 from bioconvert.graph.classes import original_class
 from bioconvert.graph.grown import grown_names
+from bioconvert.graph.resizing import as_built, note_of
 from bioconvert.surgery.step import steps_of
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, type)
@@ -83,7 +84,7 @@ def _module_difference(module: nn.Module, base: nn.Module) -> str | None:
 def _before(module: nn.Module) -> nn.Module:
     """Give a second view of a module, on the same tensors, as it was before any conversion."""
     steps = steps_of(module)
-    if not steps:
+    if not steps and note_of(module) is None:
         return module
     added = {name for step in steps for name in step.added}
     filled = {name for step in steps for name in step.filled}
@@ -95,7 +96,7 @@ def _before(module: nn.Module) -> nn.Module:
         tensors = {name: None if name in filled else value for name, value in fields[table].items()}
         fields[table] = {name: tensors[name] for name in tensors if name in filled or name not in added}
     fields["_modules"] = {name: child for name, child in module._modules.items() if name not in grown}
-    vars(view).update(fields)
+    vars(view).update(as_built(fields))
     return view
 
 

@@ -152,6 +152,8 @@ def _architecture(manifest: Manifest) -> str | None:
 
 def _change(step: Mapping[str, Any]) -> tuple[str, str]:
     was = str(step["original_class"]).rpartition(".")[2]
+    if step["action"] == "serve":
+        return was, str(step["name"])
     if step["into"]:
         return was, str(step["into"]).rpartition(".")[2]
     return was, "forward rewritten" if step["edits"] else f"{step['action']} {step['name']}"

@@ -2,8 +2,8 @@ r"""Replacing single synapses: small ones go, by chance, and new ones take their
 
 A law says with what chance :math:`p` a weight is replaced, and what a number :math:`v`, uniform in
 :math:`(0, 1)`, makes of it. One uniform number :math:`u` for each weight decides both: it goes where
-:math:`u < p`, and :math:`v = u / p` is then uniform again. So what becomes of a weight depends on no other's
-number.
+:math:`u < p`, and :math:`v = 1 - u / p` is then uniform again. So what becomes of a weight depends on no
+other's number.
 """
 
 from __future__ import annotations
@@ -62,5 +62,6 @@ def _replacements(
     # By how much a weight goes, and 0 where it stays: a comparison takes several times as long (measured).
     where = torch.sub(chance, uniform, out=margin).relu_().nonzero().view(-1)
     v = uniform.index_select(0, where).add_(_FINEST / 2)
-    v.div_(chance.index_select(0, where)).clamp_(max=1 - _FINEST)
+    # The other way round: where u is near p, the rounding of p counts, and small weights bear that best.
+    v.div_(chance.index_select(0, where)).neg_().add_(1).clamp_(_FINEST / 2, 1 - _FINEST)
     return where, law.fresh(v, weight.index_select(0, where).float())

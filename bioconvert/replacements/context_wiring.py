@@ -102,26 +102,29 @@ def wiring(source: str, site: Site, *, length: int, encoder: Encoder, features: 
     if source == _SELF:
         return {}
     model = _modules(site)[""]
-    hooks, into, adds = [Hook(layers.OpenFrame)], None, {}
+    hooks, into, adds, summary = [Hook(layers.OpenFrame)], None, {}, "passes an output on"
     elsewhere: dict[str, Change] = {}
     if source == _INPUT:
         hooks.append(Hook(layers.CarryInput))
+        summary = "gives its input as a context"
     elif source == _ARGUMENT:
         if layers.takes_keyword(type(model)) and not issubclass(type(model), layers.TakesContext):
             raise Refused("the model's forward has an argument `context` of its own")
         into = layers.TakesContext
         hooks.append(Hook(layers.CarryArgument, {"name": "context"}))
+        summary = "takes an argument `context`"
     else:
         hooks.append(Hook(layers.OfferOutput, {"source": source}))
         name = source.removeprefix(_NODE)
-        elsewhere[name] = Change(hooks=(Hook(layers.CarryOutput, {"source": source}, "after"),))
+        carry = Hook(layers.CarryOutput, {"source": source}, "after")
+        elsewhere[name] = Change(hooks=(carry,), summary="gives its output as a context")
     if encoder == "model":
         own = re.sub(r"\W+", "_", f"context_{source}_{length}")
         options: dict[str, Any] = {"weight": f"{own}_weight", "bias": f"{own}_bias"}
         hooks.append(Hook(layers.CarryEncoder, {"source": source, "length": length, **options}))
         adds = _encoder(own, length, features)
     hooks.append(Hook(layers.CloseFrame, when="after"))
-    return {"": Change(into=into, adds=adds, hooks=tuple(hooks)), **elsewhere}
+    return {"": Change(into=into, adds=adds, hooks=tuple(hooks), summary=summary), **elsewhere}
 
 
 def _modules(site: Site) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from math import log2, prod
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
@@ -22,7 +24,11 @@ from bioconvert.replacements.context_wiring import (
 if TYPE_CHECKING:
     from torch import nn
 
+    from bioconvert.layers.composer import ComposerTensor
 
+
+_MANY = 8
+"""Added numbers for each weight from which on the plan warns."""
 Count = Annotated[int, Field(gt=0)]
 Size = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -120,6 +126,7 @@ def dynamic(
         adds={name: drawn(name, tensor) for name, tensor in tensors.items()},
         elsewhere=wiring(context, site, length=context_length, encoder=own, features=features),
         summary=_summary(composer, context, own, gate),
+        warnings=_size(composer, layer, tensors),
     )
 
 
@@ -135,6 +142,15 @@ def _becomes(cls: type) -> type[nn.Module]:
     name = next(each.__name__ for each in cls.__mro__ if each.__module__.startswith("torch.nn."))
     found: type[nn.Module] = getattr(layers, f"Dynamic{name}")
     return found
+
+
+def _size(composer: str, layer: Any, tensors: Mapping[str, ComposerTensor]) -> tuple[str, ...]:
+    """Warn of a layer that becomes much bigger than it was."""
+    times = sum(prod(tensor.shape) for tensor in tensors.values()) / layer.weight.numel()
+    if times < _MANY:
+        return ()
+    least = 2 ** int(log2(times))  # alike for layers that hardly differ, so that they share a line
+    return (f"`composer: {composer}` adds {least} numbers and more for each weight",)
 
 
 def _summary(composer: str, context: str, encoder: Encoder, gate: float) -> str:

@@ -73,6 +73,7 @@ def _joined(one: Change, other: Change) -> Change:
         attributes={**one.attributes, **other.attributes},
         adds={**other.adds, **one.adds},
         hooks=(*one.hooks, *(hook for hook in other.hooks if hook not in one.hooks)),
+        summary="; ".join(dict.fromkeys((*one.summary.split("; "), other.summary))),
     )
 
 

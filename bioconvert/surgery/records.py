@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -15,6 +15,7 @@ from bioconvert.core.errors import ConversionError
 from bioconvert.graph.borrowing import new_layer
 from bioconvert.graph.classes import original_class
 from bioconvert.graph.grown import ORGANISM, grown_names
+from bioconvert.graph.resizing import described, misfits, note_of, repeat
 from bioconvert.graph.trace import Untraceable
 from bioconvert.graph.tree import ModuleTree, Place
 from bioconvert.surgery.apply import RECORD
@@ -43,7 +44,8 @@ def describe(model: nn.Module) -> Json:
     Returns:
         ``{"modules": [{"path", "steps"}], "rules": […], "seed": …}``; the steps of a module in their order,
         each with all that :func:`replay` needs but the values of tensors. Of a model that can grow, also what
-        is known of all its nodes together, under ``"organism"``.
+        is known of all its nodes together, under ``"organism"``, and the modules whose tensors have got other
+        sizes, under ``"resized"``.
     """
     root = unwrapped(model)
     records = vars(root).get(RECORD, [])
@@ -61,6 +63,9 @@ def describe(model: nn.Module) -> Json:
     }
     if ORGANISM in vars(root):
         told["organism"] = copy.deepcopy(vars(root)[ORGANISM])
+    resized = [place for place in ModuleTree(root).modules() if note_of(place.module) is not None]
+    if resized:
+        told["resized"] = [{"path": place.name, **described(place.module)} for place in resized]
     return told
 
 
@@ -81,6 +86,9 @@ def replay(model: nn.Module, description: Json) -> None:
             added.append((container, name))
         places = {place.name: place for place in ModuleTree(root).places}
         problems = [p for entry in description["modules"] for p in _misfits(entry, places)]
+        added = {entry["path"]: _added_to(entry) for entry in description["modules"]}
+        for entry in description.get("resized", ()):
+            problems += _size_misfits(entry, places, added.get(entry["path"], ()))
         if problems:
             raise ConversionError("the conversion doesn't fit this model:\n" + "\n".join(problems))
     except BaseException:
@@ -95,6 +103,8 @@ def replay(model: nn.Module, description: Json) -> None:
         _rewrite_again(places[entry["path"]], step)
     for entry, step in others:
         _repeat(places[entry["path"]].module, step, places)
+    for entry in description.get("resized", ()):
+        repeat(places[entry["path"]].module, entry)
     if "organism" in description:
         vars(root)[ORGANISM] = copy.deepcopy(description["organism"])
     if description["modules"]:
@@ -193,6 +203,17 @@ def _spec(module: nn.Module, name: str) -> Json:
         "dtype": str(tensor.dtype).removeprefix("torch."),
         "requires_grad": tensor.requires_grad,
     }
+
+
+def _added_to(entry: Json) -> set[str]:
+    return {name for step in entry["steps"] for name in step["added"]}
+
+
+def _size_misfits(entry: Json, places: Mapping[str, Place], added: Container[str]) -> Iterable[str]:
+    path = entry["path"]
+    if path not in places:
+        return [f"{path!r}: there is no such module"]
+    return [f"{path!r}: {problem}" for problem in misfits(places[path].module, entry, added)]
 
 
 def _misfits(entry: Json, places: Mapping[str, Place]) -> Iterable[str]:

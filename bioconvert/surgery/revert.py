@@ -10,6 +10,7 @@ from torch import nn
 
 from bioconvert.graph.classes import original_class
 from bioconvert.graph.grown import ORGANISM, without_grown
+from bioconvert.graph.resizing import fit_state, note_of, restore
 from bioconvert.surgery.apply import RECORD
 from bioconvert.surgery.look import unwrapped
 from bioconvert.surgery.optimizer import remove_parameters
@@ -21,6 +22,7 @@ def revert(model: nn.Module, *, optimizer: torch.optim.Optimizer | None = None) 
     """Give every module of a model its original class back, and remove what conversion added.
 
     Trained values of ``weight`` and ``bias`` stay as trained; values that a rule itself overwrote come back.
+    A layer that was widened keeps its first units; one that lost units gets ones that give nothing.
     A model that was never converted is left as it is.
 
     Args:
@@ -32,7 +34,10 @@ def revert(model: nn.Module, *, optimizer: torch.optim.Optimizer | None = None) 
     """
     root = unwrapped(model)
     before = list(root.parameters())
+    sizes: dict[torch.Tensor, torch.Size] = {}
     for module in list(root.modules()):
+        if note_of(module) is not None:
+            sizes = {**restore(module), **sizes}
         while steps_of(module):
             undo(module)
     for name in (RECORD, ORGANISM):
@@ -40,6 +45,8 @@ def revert(model: nn.Module, *, optimizer: torch.optim.Optimizer | None = None) 
     if optimizer is not None:
         left = {id(p) for p in root.parameters()}
         remove_parameters(optimizer, [p for p in before if id(p) not in left])
+        for tensor, shape in sizes.items():
+            fit_state(optimizer, tensor, shape)
     return model
 
 

@@ -105,7 +105,7 @@ def change_others(operations: Iterable[Operation], log: StepLog, seed: int) -> N
     rules = {each: operation.rule for operation in operations for each in operation.elsewhere}
     by_module = {each.module: rule for each, rule in reversed(rules.items())}
     for each in merged(rules):
-        step = Step(by_module[each.module], "serve", "serve")
+        step = Step(by_module[each.module], "serve", each.change.summary)
         log.carry_out(each.module, each.change, step, stream=Stream(seed, each.path))
 
 

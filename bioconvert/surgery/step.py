@@ -39,7 +39,7 @@ class Step:
     Args:
         rule: name of the rule.
         action: ``"replace"``, ``"attach <mechanism>"``, ``"wrap"``, ``"drop"``, ``"fold"``, ``"rewrite"`` or
-            ``"own"``.
+            ``"own"``, or ``"serve"`` for what other modules need.
         name: the name that the rule file gives to what was done, such as ``"YatLinear"``.
         into: the class whose behaviour the module took on.
         previous: the module's class before.

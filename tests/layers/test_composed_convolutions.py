@@ -167,6 +167,11 @@ class TestEveryComposedConvolution:
         x, context = torch.empty(2, 4, 7, 8, device="meta"), torch.empty(2, LENGTH, device="meta")
         assert layer(x, context).shape == (2, 6, 7, 8)
 
+    def test_gives_the_type_of_its_input(self, kind, options):
+        """Weights of another type, such as bf16 ones of the reference, are no obstacle."""
+        layer, x, context = made(kind, options)
+        assert layer.bfloat16()(x, context).dtype == torch.float32
+
     @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
     def test_keeps_the_type(self, kind, options, dtype):
         """The output has the type of the input and the layer."""

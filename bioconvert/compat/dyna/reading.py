@@ -61,6 +61,7 @@ def read(
         OptionError: an option can't be used.
 
     Example:
+        >>> from bioconvert.layers import TensorComposerDelta
         >>> state = TensorComposerDelta(16, 6, 9, rank=3).state_dict(prefix="net.")
         >>> layer = read(state).layers[0]
         >>> layer.becomes, layer.arguments["rank"], layer.assumed[0]
@@ -100,6 +101,7 @@ def load_layer(state_dict: Mapping[str, torch.Tensor], **options: object) -> nn.
         OptionError: an option can't be used.
 
     Example:
+        >>> from bioconvert.layers import DynamicConv2dDelta
         >>> state = DynamicConv2dDelta(4, 6, 16).state_dict()
         >>> load_layer(state, in_channels=4).out_channels
         6
