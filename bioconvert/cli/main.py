@@ -14,6 +14,7 @@ from bioconvert.cli.demo import demo
 from bioconvert.cli.drift import drift
 from bioconvert.cli.exits import USAGE
 from bioconvert.cli.import_ import dyna, nmn
+from bioconvert.cli.import_dno import dno
 from bioconvert.cli.inspect import inspect
 from bioconvert.cli.plan import plan
 from bioconvert.cli.revert import revert
@@ -44,6 +45,7 @@ RULES_COMMANDS: Mapping[str, Callable[..., Answer]] = {
 IMPORT_COMMANDS: Mapping[str, Callable[..., Answer]] = {
     "nmn": nmn,
     "dyna": dyna,
+    "dno": dno,
 }
 _WORDS = {*COMMANDS, "rules", *RULES_COMMANDS, "import", *IMPORT_COMMANDS}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 from math import prod
 from typing import NamedTuple
@@ -50,6 +50,9 @@ def rooms(like: torch.Tensor) -> Rooms:
     if not has_values(like):
         return Rooms(*(like.new_empty(like.numel()) for _ in range(3)))
     if like.dtype not in _kept.rooms:
+        # Freed at once, untouched: glibc hands free memory back to the system, to be faulted in again page by
+        # page, once there is twice as much of it as the largest block that was ever freed.
+        torch.empty(3 * BLOCK, dtype=like.dtype)
         with torch.inference_mode(False):
             _kept.rooms[like.dtype] = Rooms(*(torch.empty(BLOCK, dtype=like.dtype) for _ in range(3)))
     return _kept.rooms[like.dtype]
@@ -58,6 +61,26 @@ def rooms(like: torch.Tensor) -> Rooms:
 def shaped(room: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """Give as much of a buffer as a block takes, in its shape."""
     return room[: like.numel()].view(like.shape)
+
+
+def scratch(like: torch.Tensor, *shapes: Sequence[int]) -> list[torch.Tensor]:
+    """Give memory for tensors, to be used before the next call in this thread, or the next of :func:`rooms`.
+
+    Args:
+        like: a tensor of their type, on their device.
+        shapes: their shapes; what the rooms of three blocks have no more space for gets memory of its own.
+    """
+    free = list(rooms(like.detach()[(0,) * like.dim()]))
+    made = []
+    for shape in shapes:
+        size = prod(shape)
+        room = next((index for index, left in enumerate(free) if left.numel() >= size), None)
+        if room is None:
+            made.append(like.new_empty(shape))
+        else:
+            made.append(free[room][:size].view(tuple(shape)))
+            free[room] = free[room][size:]
+    return made
 
 
 class _Kept(threading.local):

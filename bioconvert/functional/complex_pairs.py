@@ -35,3 +35,20 @@ def pair_matrix(a: torch.Tensor) -> torch.Tensor:
     """
     re, im = a.unbind(-1)
     return torch.stack([torch.stack([re, -im], dim=-1), torch.stack([im, re], dim=-1)], dim=-2)
+
+
+def pair_of(matrix: torch.Tensor) -> torch.Tensor:
+    """Give the adjoint of :func:`pair_matrix`: the gradient of a pair, from that of its matrix.
+
+    Args:
+        matrix: [..., 2, 2].
+
+    Returns:
+        [..., 2].
+
+    Example:
+        >>> pair_of(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
+        tensor([5., 1.])
+    """
+    (re, minus), (im, other) = (row.unbind(-1) for row in matrix.unbind(-2))
+    return torch.stack([re + other, im - minus], dim=-1)

@@ -8,15 +8,11 @@ from typing import NamedTuple
 import torch
 from torch.nn import functional as F
 
-from bioconvert.functional.complex_pairs import pair_matrix, pair_product
 from bioconvert.functional.decorrelated_sum import Strengths, decorrelated_sum
 from bioconvert.functional.gated_context import gated_context
 from bioconvert.functional.phase_projection import stable_projection
 from bioconvert.functional.precision import score_dtype, without_autocast
-from bioconvert.functional.signals import backward_gradient_normalization, siglog
-
-_NEUTRAL = [[[0.5, 0.0]], [[0.0, 0.0]], [[1.0, 0.0]]]
-"""What is added to lerp, bias and scale: the mean of both banks as it is."""
+from bioconvert.functional.rank_mixing import rank_mixing
 
 
 class DeltaOptions(NamedTuple):
@@ -79,11 +75,10 @@ def compose_delta(
         gates = gated_context(
             context.to(dtype), held["context_transform_weight"], held["context_transform_bias"]
         )
-        mixing, logits = gates[:, : 12 * options.rank], gates[:, 12 * options.rank :]
-        weights = stable_projection(
-            _matrices(torch.unflatten(mixing, -1, (options.rank, 3, 2, 2))), _rows(held["weights"])
-        )
-        ranks = _rank_weights(logits, held["extras"], options.rank_noise if training else 0.0)
+        if training and options.rank_noise:
+            gates = _with_noise(gates, options.rank_noise, options.rank + 1)
+        mixing, ranks = rank_mixing(gates, held["extras"])
+        weights = stable_projection(mixing, held["weights"])
         composed, deviations = decorrelated_sum(
             weights, ranks, Strengths(options.repulsion, options.similarity)
         )
@@ -94,27 +89,9 @@ def compose_delta(
         return composed.view(-1, rows, cols).to(context.dtype)
 
 
-def _matrices(mixing: torch.Tensor) -> torch.Tensor:
-    """Give a sample's way with the banks as real matrices, [R, 2, B, 2, 5], the bias in the last column."""
-    lerp, bias, scale = (mixing + mixing.new_tensor(_NEUTRAL)).unbind(2)
-    of_second = pair_product(scale, lerp)
-    factors = pair_matrix(torch.stack([scale - of_second, of_second], dim=-2))
-    matrices = torch.cat([factors.transpose(-2, -3).flatten(-2), bias.unsqueeze(-1)], dim=-1)
-    return matrices.permute(1, 2, 0, 3, 4)
-
-
-def _rows(banks: torch.Tensor) -> torch.Tensor:
-    """Give the real and imaginary parts of both banks, and a row of ones, [R, 2, 5, N]."""
-    parts = banks[0].flatten(3, 4).permute(0, 2, 1, 4, 3).flatten(2, 3)
-    return F.pad(parts, (0, 0, 0, 1), value=1.0)
-
-
-def _rank_weights(logits: torch.Tensor, temperature: torch.Tensor, noise: float) -> torch.Tensor:
-    """Give the share of each rank, [B, R]; what the drain takes is left out."""
-    ranks = logits.shape[-1] - 1
-    logits = logits + F.pad(logits.new_full((1,), ranks**-0.5), (ranks, 0))
-    if noise:
-        logits = logits + noise * logits.detach().std(-1, keepdim=True) * torch.randn_like(logits)
-    shares = backward_gradient_normalization(siglog(logits / temperature).softmax(-1))
-    entropy: torch.Tensor = torch.special.entr(shares).sum(-1, keepdim=True)
-    return (shares + (entropy - entropy.detach()))[:, :-1]
+def _with_noise(gates: torch.Tensor, noise: float, logits: int) -> torch.Tensor:
+    """Add noise to the logits of the ranks, which stand last, in units of their own deviation."""
+    last = gates.detach()[:, -logits:]
+    drained = last + F.pad(last.new_full((1,), (logits - 1) ** -0.5), (logits - 1, 0))
+    drawn = noise * drained.std(-1, keepdim=True) * torch.randn_like(drained)
+    return gates + F.pad(drawn, (gates.shape[1] - logits, 0))

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch.autograd import Function
 
-from bioconvert.functional.eager import is_batched, wants_plain_operations
+from bioconvert.functional.eager import wants_plain_operations
+from bioconvert.functional.recomputation import recomputed, wants_recomputation
 from bioconvert.functional.signals import backward_gradient_normalization
 
 _EPSILON = 1e-6
@@ -86,7 +87,7 @@ class _DecorrelatedSum(Function):
         ctx: Any, signals: torch.Tensor, shares: torch.Tensor, strengths: Strengths
     ) -> tuple[torch.Tensor, torch.Tensor]:
         products = torch.bmm(signals, signals.transpose(1, 2))
-        taken = torch.bmm(shares.unsqueeze(1), _without_diagonal(products)).mul_(-strengths.repulsion)
+        taken = torch.bmm(shares.unsqueeze(1), _similarity(products)).mul_(-strengths.repulsion)
         ctx.save_for_backward(signals, shares, products)
         ctx.strengths = strengths
         ctx.mark_non_differentiable(products)
@@ -96,15 +97,19 @@ class _DecorrelatedSum(Function):
     def backward(ctx: Any, *grads: Any) -> tuple[torch.Tensor | None, ...]:
         signals, shares, products = ctx.saved_tensors
         grad, strengths = grads[0], ctx.strengths
-        if torch.is_grad_enabled() or is_batched(grad):
-            return *_recomputed(signals, shares, strengths, grad), None
-        similarity = _without_diagonal(products)
-        along = torch.bmm(signals, grad.unsqueeze(2))
+        if wants_recomputation(grads[:1]):
+            found = recomputed(
+                lambda v, share: plain_sum(v, share, strengths)[0], (signals, shares), grads[:1]
+            )
+            return *found, None
+        similarity = _similarity(products)
+        # The row times the matrix, which is far faster than the matrix times the column.
+        along = torch.bmm(grad.unsqueeze(1), signals.mT).mT
         by_shares = along.squeeze(2) - strengths.repulsion * torch.bmm(similarity, along).squeeze(2)
         # The penalty reaches every element, the repulsion those of the other signals.
         by_penalty = similarity.sign() * (strengths.similarity * grad.sum(1)).view(-1, 1, 1)
         by_products = (by_penalty - strengths.repulsion * along.transpose(1, 2)) * shares.unsqueeze(2)
-        by_products = _without_diagonal(by_products)
+        by_products.diagonal(dim1=1, dim2=2).zero_()
         factors = shares + _normalized(shares, similarity, strengths.repulsion, grad, signals[0].numel())
         by_signals = torch.bmm(by_products + by_products.transpose(1, 2), signals)
         return by_signals.baddbmm_(factors.unsqueeze(2), grad.unsqueeze(1)), by_shares, None
@@ -121,6 +126,13 @@ def _normalized(
     return factors * scale
 
 
+def _similarity(products: torch.Tensor) -> torch.Tensor:
+    """Give what :func:`_without_diagonal` does, in fewer operations."""
+    similarity = products.clone()
+    similarity.diagonal(dim1=1, dim2=2).zero_()
+    return similarity
+
+
 def _without_diagonal(products: torch.Tensor) -> torch.Tensor:
     diagonal = torch.eye(products.shape[-1], dtype=products.dtype, device=products.device)
     return products * (1 - diagonal)
@@ -132,17 +144,7 @@ def _deviations(signals: torch.Tensor, products: torch.Tensor, repulsion: float)
     count = signals.shape[-1]
     means = signals.mean(-1, keepdim=True)
     centred = products - count * means * means.transpose(1, 2)
-    pushed = -repulsion * _without_diagonal(products)
-    pushed = pushed + torch.eye(pushed.shape[-1], dtype=pushed.dtype, device=pushed.device)
+    pushed = products * -repulsion
+    pushed.diagonal(dim1=1, dim2=2).fill_(1)
     variances = ((pushed @ centred) * pushed).sum(-1) / max(count - 1, 1)
     return variances.clamp_min(0).sqrt()
-
-
-def _recomputed(
-    signals: torch.Tensor, shares: torch.Tensor, strengths: Strengths, grad: torch.Tensor
-) -> tuple[torch.Tensor, ...]:
-    graph = torch.is_grad_enabled()
-    with torch.enable_grad():
-        operands = signals.view_as(signals), shares.view_as(shares)
-        total = plain_sum(*operands, strengths)[0]
-    return torch.autograd.grad(total, operands, grad, create_graph=graph)

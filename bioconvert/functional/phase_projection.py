@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch.nn import functional as F
 
 from bioconvert.functional.compressor import compress_signal
 from bioconvert.functional.eager import wants_plain_operations
@@ -12,7 +13,7 @@ from bioconvert.functional.signals import backward_gradient_normalization
 LEAKS = Leaks(leak=1e-3, eps=1e-12)
 
 
-def stable_projection(mixing: torch.Tensor, banks: torch.Tensor) -> torch.Tensor:
+def stable_projection(mixing: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     r"""Mix banks of complex numbers, project one mixture on the phases of another, and stabilise the outcome.
 
     .. math::
@@ -27,21 +28,24 @@ def stable_projection(mixing: torch.Tensor, banks: torch.Tensor) -> torch.Tensor
 
     Args:
         mixing: :math:`M_k`, for each rank, component and sample one row for real and one for imaginary parts.
-        banks: :math:`A_k`, whose :math:`K` rows are the parts of the complex numbers that are mixed.
+        weights: :math:`A_k`, for each rank, two banks for each of two components, of complex pairs.
 
     Shape:
-        - ``mixing``: :math:`(R, 2, B, 2, K)`, ``banks``: :math:`(R, 2, K, N)`.
-        - Output: :math:`(B, R, N)`.
+        - ``mixing``: :math:`(R, 2, B, 2, 5)`, for the parts of both banks and for a bias; ``weights``:
+          :math:`(1, R, 2, 2, H, W, 2)`, of bank, component and pair.
+        - Output: :math:`(B, R, H W)`.
     """
-    if wants_plain_operations((mixing, banks)):
-        return plain_projection(mixing, banks)
-    outputs = FusedProjection.apply(mixing, banks, LEAKS, plain_projection)  # type: ignore[no-untyped-call]
+    if wants_plain_operations((mixing, weights)):
+        return plain_projection(mixing, weights)
+    outputs = FusedProjection.apply(mixing, weights, LEAKS, plain_projection)  # type: ignore[no-untyped-call]
     projected: torch.Tensor = outputs[0]
     return projected
 
 
-def plain_projection(mixing: torch.Tensor, banks: torch.Tensor) -> torch.Tensor:
+def plain_projection(mixing: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Give what :func:`stable_projection` does, in operations that can be differentiated and transformed."""
+    banks = weights[0].flatten(3, 4).permute(0, 2, 1, 4, 3).flatten(2, 3)
+    banks = F.pad(banks, (0, 0, 0, 1), value=1.0)
     planes = torch.unflatten(mixing.flatten(2, 3) @ banks, 2, (-1, 2))
     first, second = planes.permute(1, 2, 0, 3, 4).unbind(0)
     size = second.square().sum(2, keepdim=True).clamp_min(LEAST_SQUARE).sqrt()

@@ -14,7 +14,7 @@ import torch
 from torch.autograd import Function
 
 from bioconvert.functional.blocks import BLOCK, Rooms, rooms
-from bioconvert.functional.eager import is_batched
+from bioconvert.functional.recomputation import recomputed, wants_recomputation
 
 LEAST_SQUARE = 1e-24
 """Squared absolute value below which a number has no phase."""
@@ -49,9 +49,10 @@ class FusedProjection(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, mixing: torch.Tensor, banks: torch.Tensor, leaks: Leaks, plain: Plain
+        ctx: Any, mixing: torch.Tensor, weights: torch.Tensor, leaks: Leaks, plain: Plain
     ) -> tuple[torch.Tensor, ...]:
         """Give the stabilised projection."""
+        banks = _banks(weights)
         ranks, size, samples = mixing.shape[0], banks.shape[-1], mixing.shape[2]
         projected, logarithm, output = (banks.new_empty(samples, ranks, size) for _ in range(3))
         scale = banks.new_empty(samples, ranks, 1)
@@ -63,17 +64,17 @@ class FusedProjection(Function):
             torch.sigmoid(x, out=y).add_(x, alpha=leaks.leak).mul_(logarithm[part])
             mean = torch.linalg.vector_norm(y, 1, -1, keepdim=True).div_(size)
             y.mul_(torch.rsqrt(mean.add_(leaks.eps), out=scale[part]))
-        ctx.save_for_backward(mixing, banks, projected, logarithm, output, scale)
+        ctx.save_for_backward(mixing, weights, banks, projected, logarithm, output, scale)
         ctx.leaks, ctx.plain = leaks, plain
         return (output,)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[torch.Tensor | None, ...]:
-        """Give the gradients of the mixing matrices and of the banks."""
-        mixing, banks, *kept = ctx.saved_tensors
+        """Give the gradients of the mixing matrices and of the weights."""
+        mixing, weights, banks, *kept = ctx.saved_tensors
         grad = grads[0]
-        if torch.is_grad_enabled() or is_batched(grad):
-            return *_recomputed(ctx.plain, mixing, banks, grad), None, None
+        if wants_recomputation(grads):
+            return *recomputed(ctx.plain, (mixing, weights), grads), None, None
         by_mixing, by_banks = torch.empty_like(mixing), torch.zeros_like(banks)
         for part, room in _blocks(mixing, banks):
             planes = _mixed(mixing[:, :, part], banks, room.first)
@@ -86,7 +87,23 @@ class FusedProjection(Function):
             by_planes = _shaped(room.second, planes)
             _leave_phase(planes, factor.transpose(0, 1), into, by_planes)
             by_mixing[:, :, part] = _leave_mixing(by_planes, mixing[:, :, part], banks, by_banks)
-        return by_mixing, by_banks, None, None
+        by_weights = torch.empty_like(weights)
+        _parts_of(by_weights).copy_(torch.unflatten(by_banks[:, :, :4], 2, (2, 2)))
+        return by_mixing, by_weights, None, None
+
+
+def _banks(weights: torch.Tensor) -> torch.Tensor:
+    """Give the real and imaginary parts of both banks, and a row of ones, [R, 2, 5, N]."""
+    parts = _parts_of(weights)
+    banks = weights.new_empty(*parts.shape[:2], 5, parts.shape[-1])
+    torch.unflatten(banks[:, :, :4], 2, (2, 2)).copy_(parts)
+    banks[:, :, 4].fill_(1)
+    return banks
+
+
+def _parts_of(weights: torch.Tensor) -> torch.Tensor:
+    """View weights as [R, component, bank, part, N]."""
+    return weights[0].flatten(3, 4).permute(0, 2, 1, 4, 3)
 
 
 def _blocks(mixing: torch.Tensor, banks: torch.Tensor) -> Iterator[tuple[slice, Rooms]]:
@@ -125,7 +142,8 @@ def _leave_mixing(
     rows = grad.flatten(0, 1).flatten(1, 2)
     matrices = mixing.reshape(len(rows), rows.shape[1], -1)
     by_banks.flatten(0, 1).baddbmm_(matrices.transpose(1, 2), rows)
-    return torch.bmm(rows, banks.flatten(0, 1).transpose(1, 2)).view(mixing.shape)
+    # The longer factor transposed, which is faster.
+    return torch.bmm(banks.flatten(0, 1), rows.transpose(1, 2)).mT.reshape(mixing.shape)
 
 
 def _project(planes: torch.Tensor, out: torch.Tensor, inverse: torch.Tensor) -> None:
@@ -196,13 +214,3 @@ def _unit_factor(grad: torch.Tensor, factor: torch.Tensor | float) -> torch.Tens
     norm = torch.linalg.vector_norm(grad, dim=(1, 2), keepdim=True)
     size: torch.Tensor = norm * factor + _EPSILON
     return math.sqrt(grad[0].numel()) / size
-
-
-def _recomputed(
-    plain: Plain, mixing: torch.Tensor, banks: torch.Tensor, grad: torch.Tensor
-) -> tuple[torch.Tensor, ...]:
-    graph = torch.is_grad_enabled()
-    with torch.enable_grad():
-        operands = mixing.view_as(mixing), banks.view_as(banks)
-        output = plain(*operands)
-    return torch.autograd.grad(output, operands, grad, create_graph=graph)

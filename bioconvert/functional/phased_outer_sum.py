@@ -2,99 +2,169 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from math import prod
 from typing import Any
 
 import torch
 from torch.autograd import Function
 
-from bioconvert.functional.blocks import BLOCK, rooms, shaped
-from bioconvert.functional.complex_pairs import pair_matrix
-from bioconvert.functional.eager import is_batched, wants_plain_operations
+from bioconvert.functional.blocks import BLOCK, scratch
+from bioconvert.functional.complex_pairs import pair_matrix, pair_of
+from bioconvert.functional.eager import wants_plain_operations
+from bioconvert.functional.recomputation import recomputed, wants_recomputation
+from bioconvert.functional.signals import backward_gradient_normalization, unit_scale
+
+_LEAST_SQUARE = 1e-24
+"""Squared absolute value below which a projection has no phase."""
+_BLOCK = BLOCK // 2
+"""Products that are made at once: with their gradients, they fit the cache of one core (measured)."""
+_ELSEWHERE = 16 * BLOCK
+"""Likewise on an accelerator, where few large operations are faster."""
+
+Part = tuple[slice, slice]
 
 
-def phased_outer_sum(columns: torch.Tensor, rows: torch.Tensor, phases: torch.Tensor) -> torch.Tensor:
+def phased_outer_sum(columns: torch.Tensor, rows: torch.Tensor, projections: torch.Tensor) -> torch.Tensor:
     r"""Project outer products of complex vectors on phases, and sum over the subspaces.
 
     .. math::
-        y_{hw} = \sum_c \operatorname{Re}(a_{ch} \, b_{cw} \, \overline{\theta_{chw}})
+        y_{hw} = \sum_c \operatorname{Re}(a_{ch} \, b_{cw} \, \overline{p_{chw}}) / |p_{chw}|
 
-    The products take as much memory as all samples and subspaces together, and are never held at once.
+    The products take as much memory as all samples and subspaces together, and are never held at once. The
+    gradient of the projections is normalised (see :func:`backward_gradient_normalization`).
 
     Args:
-        columns: :math:`a`, as pairs of real and imaginary parts.
-        rows: :math:`b`, as planes.
-        phases: :math:`\theta`, as planes.
+        columns: :math:`a`, as planes of real and imaginary parts.
+        rows: :math:`b`, likewise.
+        projections: :math:`p`, as pairs.
 
     Shape:
-        - ``columns``: :math:`(C, B, H, 2)`, ``rows``: :math:`(C, B, 2, W)`, ``phases``: :math:`(C, 2, H, W)`.
+        - ``columns``: :math:`(B, C, 2, H)`, ``rows``: :math:`(B, C, 2, W)`, ``projections``:
+          :math:`(1, C, H, W, 2)`.
         - Output: :math:`(B, H, W)`.
     """
-    # What turns b by a: first all real parts of the product, then all imaginary ones.
-    turns = pair_matrix(columns).transpose(2, 3).flatten(2, 3)
-    if wants_plain_operations((columns, rows, phases)):
-        return _plain_sum(turns, rows, phases)
-    total: torch.Tensor = _PhasedOuterSum.apply(turns, rows, phases)  # type: ignore[no-untyped-call]
+    operands = columns, rows, projections
+    if wants_plain_operations(operands):
+        return plain_outer_sum(*operands)
+    total: torch.Tensor = _PhasedOuterSum.apply(*operands)  # type: ignore[no-untyped-call]
     return total
 
 
-def _plain_sum(turns: torch.Tensor, rows: torch.Tensor, phases: torch.Tensor) -> torch.Tensor:
-    products = torch.unflatten(turns @ rows, 2, (2, -1))
-    return (products * phases.unsqueeze(1)).sum((0, 2))
+def plain_outer_sum(columns: torch.Tensor, rows: torch.Tensor, projections: torch.Tensor) -> torch.Tensor:
+    """Give what :func:`phased_outer_sum` does, in operations that can be differentiated and transformed."""
+    projections = backward_gradient_normalization(projections)[0]
+    phases = (projections * _inverse_size(projections)).movedim(-1, 1)
+    products = torch.unflatten(_turns(columns) @ rows, 2, (2, -1))
+    return (products * phases).sum((1, 2))
 
 
 class _PhasedOuterSum(Function):
-    """Keeps its inputs, and makes the products anew for the backward."""
+    """Keeps its inputs and the phases, and makes the products anew for the backward."""
 
     @staticmethod
-    def forward(ctx: Any, turns: torch.Tensor, rows: torch.Tensor, phases: torch.Tensor) -> torch.Tensor:
-        total = rows.new_zeros(rows.shape[1], *phases.shape[-2:])
-        for part, products, _ in _blocks(turns, rows):
-            torch.bmm(turns[part].flatten(0, 1), rows[part].flatten(0, 1), out=products.flatten(0, 1))
-            for product, phase in zip(torch.unflatten(products, 2, (2, -1)), phases[part], strict=True):
-                total.addcmul_(product[:, 0], phase[0]).addcmul_(product[:, 1], phase[1])
-        ctx.save_for_backward(turns, rows, phases)
+    def forward(
+        ctx: Any, columns: torch.Tensor, rows: torch.Tensor, projections: torch.Tensor
+    ) -> torch.Tensor:
+        phases, products = scratch(rows, *_shapes(columns, rows)[:2])
+        _write_phases(projections[0], phases)
+        turns = _turns(columns)
+        total = rows.new_zeros(len(rows), *phases.shape[-2:])
+        for (samples, subspaces), part in _blocks(columns, rows):
+            made = _multiply(turns[samples, subspaces], rows[samples, subspaces], _start(products, part))
+            total[samples].add_(made.mul_(phases[subspaces]).flatten(1, 2).sum(1))
+        ctx.save_for_backward(columns, rows, projections)
         return total
 
     @staticmethod
-    def backward(ctx: Any, *grads: Any) -> tuple[torch.Tensor, ...]:
-        turns, rows, phases = ctx.saved_tensors
-        grad = grads[0]
-        if torch.is_grad_enabled() or is_batched(grad):
-            return _recomputed((turns, rows, phases), grad)
-        by_turns, by_rows, by_phases = map(torch.empty_like, (turns, rows, phases))
-        spread, ones = grad.unsqueeze(1), grad.new_ones(1, 1, len(grad))
-        for part, products, room in _blocks(turns, rows):
-            left, right = turns[part].flatten(0, 1), rows[part].flatten(0, 1)
-            torch.bmm(left, right, out=products.flatten(0, 1))
-            parts = torch.unflatten(products, 2, (2, -1)).mul_(spread)
-            # A sum over the samples as a product with ones, which is far faster.
-            torch.bmm(
-                ones.expand(len(parts), -1, -1), parts.flatten(2), out=by_phases[part].view(len(parts), 1, -1)
-            )
-            onward = torch.mul(spread, phases[part].unsqueeze(1), out=room.view(parts.shape))
-            onward = onward.view(products.shape).flatten(0, 1)
-            by_turns[part] = torch.bmm(onward, right.transpose(1, 2)).view(turns[part].shape)
-            by_rows[part] = torch.bmm(left.transpose(1, 2), onward).view(rows[part].shape)
-        return by_turns, by_rows, by_phases
+    def backward(ctx: Any, *grads: Any) -> tuple[torch.Tensor | None, ...]:
+        columns, rows, projections = ctx.saved_tensors
+        if wants_recomputation(grads):
+            return recomputed(plain_outer_sum, ctx.saved_tensors, grads)
+        (shape, size), turns = _shapes(columns, rows), _turns(columns)
+        phases, by_phases, products, onward = scratch(rows, shape, shape, size, size)
+        inverse = _write_phases(projections[0], phases)
+        by_phases.zero_()
+        by_turns, by_rows = rows.new_empty(*rows.shape[:3], turns.shape[2]), torch.empty_like(rows)
+        for (samples, subspaces), part in _blocks(columns, rows):
+            left, right = turns[samples, subspaces], rows[samples, subspaces]
+            grad = grads[0][samples, None, None]
+            _add_products(by_phases[subspaces], _multiply(left, right, _start(products, part)), grad)
+            flat = torch.mul(grad, phases[subspaces], out=_start(onward, part)).flatten(2, 3).flatten(0, 1)
+            by_turns[samples, subspaces] = torch.bmm(right.flatten(0, 1), flat.mT).view(*part[:2], 2, -1)
+            by_rows[samples, subspaces] = torch.bmm(left.flatten(0, 1).mT, flat).view(right.shape)
+        # From the gradient of matrices of real and imaginary parts that act on both parts.
+        by_columns = pair_of(torch.unflatten(by_turns, -1, (2, -1)).permute(0, 1, 4, 3, 2)).mT
+        return by_columns, by_rows, _leave_phases(by_phases, phases, inverse, projections)
 
 
-def _blocks(turns: torch.Tensor, rows: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
-    """Cut the subspaces into blocks, with room for the products and for their gradients."""
-    subspaces, samples, height = turns.shape[:3]
-    each = samples * height * rows.shape[-1]
-    kept = rows.device.type == "cpu" and each <= BLOCK
-    step = BLOCK // each if kept else 1
-    found = rooms(rows[0, 0, 0, 0])[:2] if kept else (rows.new_empty(each), rows.new_empty(each))
-    for start in range(0, subspaces, step):
-        part = slice(start, start + step)
-        size = turns[part, :, :, :1].expand(-1, -1, -1, rows.shape[-1])
-        yield part, shaped(found[0], size), shaped(found[1], size)
+def _turns(columns: torch.Tensor) -> torch.Tensor:
+    """Give what turns the rows, [B, C, 2 H, 2]: first to real parts, then to imaginary ones."""
+    return pair_matrix(columns.mT).transpose(2, 3).flatten(2, 3)
 
 
-def _recomputed(operands: tuple[torch.Tensor, ...], grad: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    graph = torch.is_grad_enabled()
-    with torch.enable_grad():
-        operands = tuple(operand.view_as(operand) for operand in operands)
-        total = _plain_sum(*operands)
-    return torch.autograd.grad(total, operands, grad, create_graph=graph)
+def _shapes(columns: torch.Tensor, rows: torch.Tensor) -> tuple[Sequence[int], Sequence[int]]:
+    """Give the shape of the phases, and the size of a block of products."""
+    subspaces, _, height = columns.shape[1:]
+    shape = subspaces, 2, height, rows.shape[-1]
+    return shape, (prod(_step(columns, rows)) * prod(shape[1:]),)
+
+
+def _step(columns: torch.Tensor, rows: torch.Tensor) -> tuple[int, int]:
+    """Give the number of samples and of subspaces in a block."""
+    samples, subspaces, _, height = columns.shape
+    most = (_BLOCK if rows.device.type == "cpu" else _ELSEWHERE) // (2 * height * rows.shape[-1])
+    return min(samples, max(1, most // subspaces)), min(max(1, most), subspaces)
+
+
+def _blocks(columns: torch.Tensor, rows: torch.Tensor) -> Iterator[tuple[Part, tuple[int, ...]]]:
+    """Cut samples and subspaces into blocks, and give the shape of each block's products."""
+    samples, subspaces, _, height = columns.shape
+    step = _step(columns, rows)
+    for sample in range(0, samples, step[0]):
+        for subspace in range(0, subspaces, step[1]):
+            part = slice(sample, sample + step[0]), slice(subspace, subspace + step[1])
+            yield part, (*columns[part].shape[:2], 2, height, rows.shape[-1])
+
+
+def _start(room: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    return room[: prod(shape)].view(shape)
+
+
+def _multiply(turns: torch.Tensor, rows: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+    """Write the products, [B, C, 2, H, W]."""
+    torch.bmm(turns.flatten(0, 1), rows.flatten(0, 1), out=out.flatten(2, 3).flatten(0, 1))
+    return out
+
+
+def _add_products(total: torch.Tensor, products: torch.Tensor, grad: torch.Tensor) -> None:
+    """Add the sum over the samples."""
+    if len(grad) == 1:
+        total.addcmul_(products[0], grad[0])
+    else:
+        total.add_(products.mul_(grad).sum(0))
+
+
+def _inverse_size(projections: torch.Tensor) -> torch.Tensor:
+    return projections.square().sum(-1, keepdim=True).clamp_min(_LEAST_SQUARE).rsqrt()
+
+
+def _write_phases(projections: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+    """Write the phases as planes, [C, 2, H, W], and give the inverse of the projections' size."""
+    (re, im), (to_re, to_im) = projections.unbind(-1), out.unbind(1)
+    inverse = (re * re).addcmul_(im, im).clamp_min_(_LEAST_SQUARE).rsqrt_()
+    torch.mul(re, inverse, out=to_re)
+    torch.mul(im, inverse, out=to_im)
+    return inverse
+
+
+def _leave_phases(
+    grad: torch.Tensor, phases: torch.Tensor, inverse: torch.Tensor, projections: torch.Tensor
+) -> torch.Tensor:
+    """Give the normalised gradient of the projections, across the phases; changes ``grad``."""
+    (re, im), (by_re, by_im) = phases.unbind(1), grad.unbind(1)
+    along = (re * by_re).addcmul_(im, by_im)
+    grad.addcmul_(phases, along.unsqueeze(1), value=-1).mul_(inverse.unsqueeze(1))
+    out = torch.empty_like(projections)
+    torch.mul(grad.movedim(1, -1), unit_scale(grad.unsqueeze(0)).view(()), out=out[0])
+    return out

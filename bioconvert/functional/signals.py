@@ -97,11 +97,7 @@ class _Siglog(torch.autograd.Function):
 
     @staticmethod
     def forward(x: torch.Tensor) -> torch.Tensor:
-        wide = x.to(score_dtype(x))
-        # log(|x| + δ + e) − 1 without its cancellation, and scale and shift in one pass.
-        size = torch.rsub(wide.abs(), _SHIFT / math.e, alpha=-1 / math.e)
-        y: torch.Tensor = size.log1p_().mul_(wide.sign()).to(x.dtype)
-        return y
+        return siglog_value(x.to(score_dtype(x))).to(x.dtype)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:  # noqa: ARG004
@@ -112,6 +108,13 @@ class _Siglog(torch.autograd.Function):
         (x,) = ctx.saved_tensors
         by_x: torch.Tensor = (grad * siglog_slope(x.to(score_dtype(x)))).to(x.dtype)
         return by_x
+
+
+def siglog_value(x: torch.Tensor) -> torch.Tensor:
+    """Give the value of :func:`siglog`, in the type of ``x`` and without a gradient."""
+    # log(|x| + δ + e) − 1 without its cancellation, and scale and shift in one pass.
+    size = torch.rsub(x.abs(), _SHIFT / math.e, alpha=-1 / math.e)
+    return size.log1p_().mul_(x.sign())
 
 
 def siglog_slope(x: torch.Tensor) -> torch.Tensor:
@@ -133,9 +136,14 @@ def normalized_by_sample(grad: torch.Tensor, eps: float) -> torch.Tensor:
         grad: the gradient; with fewer than two dimensions, that of one sample.
         eps: added to the norm of each sample.
     """
+    normalized: torch.Tensor = (grad * unit_scale(grad, eps)).to(grad.dtype)
+    return normalized
+
+
+def unit_scale(grad: torch.Tensor, eps: float = 1e-6) -> torch.Tensor:
+    """Give the factors that :func:`normalized_by_sample` multiplies by, in at least fp32."""
     first = 1 if grad.dim() > 1 else 0
     dims = tuple(range(first, grad.dim()))
     norm = torch.linalg.vector_norm(grad, dim=dims, keepdim=True, dtype=score_dtype(grad))
-    scale = math.sqrt(math.prod(grad.shape[first:])) / (norm + eps)
-    normalized: torch.Tensor = (grad * scale).to(grad.dtype)
-    return normalized
+    scale: torch.Tensor = math.sqrt(math.prod(grad.shape[first:])) / (norm + eps)
+    return scale

@@ -1,12 +1,15 @@
 """Children that a module got by growing, which neither its own class nor a freshly built model knows of.
 
-A behaviour class names them by ``own_children``, and brings them back by ``regrow(module, attributes)``.
+A behaviour class names them by ``own_children``, and brings them back by ``regrow(module, attributes)``. A
+class whose children users put together says by ``blueprint()`` what they are, as JSON has it, and makes them
+again by ``rebuild(blueprint)``, which gives what it added: the module that holds each, and its name there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from torch import nn
 
@@ -38,3 +41,17 @@ def without_grown(module: nn.Module, cls: type | None = None) -> Iterator[None]:
         yield
     finally:
         module._modules.update(children)
+
+
+def is_put_together(module: nn.Module) -> bool:
+    """Say whether a module tells by a blueprint how it was put together."""
+    return hasattr(type(module), "own_children") and hasattr(type(module), "rebuild")
+
+
+def blueprint_of(module: nn.Module) -> dict[str, Any] | None:
+    """Give what a module tells of how it was put together, if it does."""
+    if not is_put_together(module):
+        return None
+    told: Any = module
+    blueprint: dict[str, Any] = told.blueprint()
+    return blueprint

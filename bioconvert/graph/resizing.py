@@ -186,7 +186,7 @@ def _without_values(tensor: torch.Tensor | None, shape: Sequence[int] | None) ->
 
 
 def _tensor(module: nn.Module, name: str) -> torch.Tensor:
-    found = module._parameters.get(name)
+    found: torch.Tensor | None = module._parameters.get(name)
     found = module._buffers[name] if found is None else found
     if found is None:
         raise KeyError(name)

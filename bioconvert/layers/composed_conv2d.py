@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from bioconvert.functional.dynamic_conv import dynamic_conv2d
 from bioconvert.functional.dynamic_conv_transpose import dynamic_conv_transpose2d
 from bioconvert.functional.kernel_folding import folded_shape, kernels_from
+from bioconvert.functional.learnt_padding import learnt_padding
 
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 Size = int | Sequence[int]
@@ -20,6 +21,7 @@ Size = int | Sequence[int]
 fx.wrap("dynamic_conv2d")
 fx.wrap("dynamic_conv_transpose2d")
 fx.wrap("kernels_from")
+fx.wrap("learnt_padding")
 
 _PADDING_DEVIATION = 1e-3
 """Standard deviation that the padding value starts with."""
@@ -98,7 +100,6 @@ class ComposedConv2d(nn.Module):
 
     def _convolve(self, x: torch.Tensor, matrices: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         kernels = kernels_from(matrices, self.kernel_shape)
-        bias = None if bias is None else bias.to(x.dtype)
         if self.transpose:
             return self._spread(x, kernels, bias)
         left, right, top, bottom = self.padding
@@ -110,11 +111,9 @@ class ComposedConv2d(nn.Module):
     def _padded(self, x: torch.Tensor) -> torch.Tensor:
         if self.padding_mode != "zeros":
             return F.pad(x, self.padding, mode=self.padding_mode)
-        padded = F.pad(x, self.padding)
         if self.padding_dynamic_value is None:
-            return padded
-        border = F.pad(x.new_zeros(x.shape[-2:]), self.padding, value=1.0)
-        return padded + self.padding_dynamic_value.to(x.dtype) * border
+            return F.pad(x, self.padding)
+        return learnt_padding(x, self.padding_dynamic_value.to(x.dtype), self.padding)
 
     def _spread(self, x: torch.Tensor, kernels: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         left, right, top, bottom = self.padding

@@ -148,13 +148,17 @@ class DynamicConv2dMobius(ComposedConv2d):
         matrices = self.weights_lib(context)
         if self.bias_dynamic_weights_lib is not None:
             matrices = matrices + self.bias_dynamic_weights_lib.to(matrices.dtype)
-        if self.offset_dynamic_value is None:
-            return self._convolve(input, matrices, self._bias())
-        offset = self.offset_dynamic_value.to(input.dtype)
-        return self._convolve(input + offset, matrices, self._bias()) - offset
+        if self.offset_dynamic_value is not None:
+            input = input + self.offset_dynamic_value.to(input.dtype)
+        return self._convolve(input, matrices, self._bias())
 
     def _bias(self) -> torch.Tensor | None:
-        constant = self._buffers["bias_static_buffer"]
-        if self.bias_dynamic_conv is None:
-            return None if constant is None else constant.expand(self.out_channels)
-        return self.bias_dynamic_conv if constant is None else self.bias_dynamic_conv + constant
+        """Give the sum of all that is added to the output, for each channel."""
+        offset = self.offset_dynamic_value
+        terms = (
+            self.bias_dynamic_conv,
+            self._buffers["bias_static_buffer"],
+            None if offset is None else -offset,
+        )
+        held = [term for term in terms if term is not None]
+        return sum(held[1:], start=held[0]).expand(self.out_channels) if held else None

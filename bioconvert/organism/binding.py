@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Iterable, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from bioconvert.organism.branch import Branch
 from bioconvert.organism.optimizer import (
     add_group,
     forget,
@@ -18,8 +17,10 @@ from bioconvert.organism.optimizer import (
     take_out,
     unwrapped,
 )
+from bioconvert.organism.pruning_bypass import idle_parameters
 from bioconvert.organism.record import Record
 from bioconvert.organism.seats import Seat
+from bioconvert.organism.width_state import YoungWeights
 
 if TYPE_CHECKING:
     from bioconvert.organism.organism import Organism
@@ -38,6 +39,7 @@ class Binding:
         self.organism = organism
         self.optimizer: torch.optim.Optimizer = unwrapped(optimizer)
         self._regroup()
+        self._young = YoungWeights(self.optimizer)
         self._handles = [self.optimizer.register_step_pre_hook(self._before)]
         if counts:
             self._handles.append(self.optimizer.register_step_post_hook(self._after))
@@ -52,6 +54,7 @@ class Binding:
 
     def remove(self) -> None:
         """Let the optimizer step alone."""
+        self._young.remove()
         for handle in self._handles:
             handle.remove()
 
@@ -68,9 +71,28 @@ class Binding:
             add_group(self.optimizer, group, parameters, self.organism.step)
             self._records.append(group)
 
-    def forget(self, branch: Branch) -> None:
-        """Let the optimizer forget a branch."""
-        forget(self.optimizer, branch.parameters())
+    def admit(self, seat: Seat, names: Sequence[str], group: str, steps: int) -> None:
+        """Give the optimizer one group of parameters that a branch got later on, by their names in it."""
+        assert seat.branch is not None
+        named = {name: seat.branch.get_parameter(name) for name in names}
+        own = {id(p) for p in seat.node.parameters()}
+        groups = self.optimizer.param_groups
+        follows = next((i for i, g in enumerate(groups) if own & {id(p) for p in g["params"]}), 0)
+        record = {
+            "of": seat.node.dynamic_id,
+            "born": self.organism.step,
+            "steps": steps,
+            "name": group,
+            "follows": follows,
+            "decays": False,
+            "parameters": list(names),
+        }
+        add_group(self.optimizer, record, list(named.values()), self.organism.step)
+        self._records.append(record)
+
+    def forget(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Let the optimizer forget parameters."""
+        forget(self.optimizer, parameters)
 
     @property
     def _records(self) -> list[Record]:
@@ -88,6 +110,8 @@ class Binding:
             state = take_out(self.optimizer, parameters)
             add_group(self.optimizer, record, parameters, self.organism.step)
             self.optimizer.state.update({p: state[id(p)] for p in parameters if id(p) in state})
+        for node in self.organism.nodes():
+            self.forget(idle_parameters(node))
 
     def _parameters(self, record: Record) -> list[nn.Parameter]:
         seat = self.organism.seats.get(record["of"])

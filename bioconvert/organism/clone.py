@@ -11,7 +11,7 @@ from torch import nn
 from bioconvert.core.random import Stream
 from bioconvert.graph.grown import without_grown
 from bioconvert.organism.branch import Branch
-from bioconvert.organism.node import Node
+from bioconvert.organism.node import BYPASSED, Node
 from bioconvert.organism.record import Record, renamed
 
 Moment = Callable[[torch.Tensor], "torch.Tensor | None"]
@@ -40,14 +40,14 @@ def clone_of(source: Node, record: Record, seed: int, moment: Moment) -> Branch:
         block = copy.deepcopy(source)
         _part_ways(block, source, Stream(seed, record["id"]), moment)
     _name(block, source.dynamic_id, record)
-    for name in source.node_record["frozen"] or ():
+    for name in _held(source):
         block.get_parameter(name).requires_grad_(True)
     return Branch(block)
 
 
 @torch.no_grad()
 def _part_ways(block: nn.Module, source: nn.Module, stream: Stream, moment: Moment) -> None:
-    held = set(vars(source)["node_record"]["frozen"] or ())
+    held = _held(source)
     for (name, new), old in zip(block.named_parameters(), source.parameters(), strict=True):
         if new.is_floating_point() and (new.requires_grad or name in held) and new.numel():
             noise = stream.normal(f"clone {name}", tuple(new.shape)).to(new.device)
@@ -58,6 +58,12 @@ def _part_ways(block: nn.Module, source: nn.Module, stream: Stream, moment: Mome
                 else BY_MOMENT * squared.float().sqrt()
             )
             new.add_((noise * scale).to(new.dtype))
+
+
+def _held(source: nn.Module) -> set[str]:
+    """Name the parameters that learned until the node was frozen, or handed on what it is given."""
+    record = vars(source)["node_record"]
+    return {*(record["frozen"] or ()), *(record.get(BYPASSED) or ())}
 
 
 def _name(block: Node, old: str, record: Record) -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import isfinite, nan
 from typing import Any
 
 import torch
 from torch import distributed, nn
 
 from bioconvert.core.errors import OptionError
+from bioconvert.organism.control import Row
 
 _BITS = 63
+_APART = 1e-3
+"""Relative difference of gates that rounding doesn't explain."""
 
 
 class DecisionMismatchError(OptionError):
@@ -25,8 +29,10 @@ def processes(group: Any = None) -> int:
     return distributed.get_world_size(group)
 
 
-def mean_rows(rows: Sequence[Sequence[float]], group: Any = None) -> list[list[float]]:
+def mean_rows(rows: Sequence[Row], group: Any = None) -> list[Row]:
     """Give the mean over all processes of rows of numbers, the same bits to each process.
+
+    Where one of them has ``None``, all get it.
 
     Raises:
         DecisionMismatchError: they have different numbers of them.
@@ -37,12 +43,13 @@ def mean_rows(rows: Sequence[Sequence[float]], group: Any = None) -> list[list[f
     if any(shape != shapes[0] for shape in shapes):
         counts = ", ".join(f"{shape[0]:.0f}" for shape in shapes)
         raise DecisionMismatchError(
-            f"the processes have different numbers of readings ({counts}): call the callback after every step "
-            "in each of them"
+            f"the processes have different numbers of readings ({counts}): call the callback after every "
+            "step in each of them"
         )
     width = int(shapes[0][1])
-    flat = gathered([value for row in rows for value in row], group)
-    means = [sum(values) / len(flat) for values in zip(*flat, strict=True)]
+    flat = gathered([nan if value is None else value for row in rows for value in row], group)
+    sums = [sum(values) / len(flat) for values in zip(*flat, strict=True)]
+    means = [mean if isfinite(mean) else None for mean in sums]
     return [means[start : start + width] for start in range(0, len(means), width or 1)]
 
 
@@ -75,6 +82,29 @@ def insist_on_agreement(told: object, what: str, group: Any = None) -> None:
     raise DecisionMismatchError(f"the processes disagree on {what}. {said}")
 
 
+def insist_on_equal_gates(gates: Mapping[str, torch.Tensor], group: Any = None) -> None:
+    """See to it that processes still train one model: a wrapper from before a birth lets them part.
+
+    Args:
+        gates: those of all branches, by ``id``.
+        group: the processes; by default all.
+
+    Raises:
+        DecisionMismatchError: in every process, where branches or their gates differ.
+    """
+    if processes(group) == 1:
+        return
+    insist_on_agreement(list(gates), "which branches there are", group)
+    for name, *values in zip(gates, *gathered([gate.item() for gate in gates.values()], group), strict=True):
+        if max(values) - min(values) > _APART * max(map(abs, values)):
+            said = ", ".join(f"{each:.4g}" for each in values)
+            raise DecisionMismatchError(
+                f"the gate of {name!r} differs between processes ({said}), so that gradients of new "
+                "parameters were not averaged: put the model into a new DistributedDataParallel after each "
+                "birth"
+            )
+
+
 def refuse_sharded(module: nn.Module, named: str) -> None:
     """Refuse to let a module grow whose parameters are given out to several processes.
 
@@ -84,9 +114,9 @@ def refuse_sharded(module: nn.Module, named: str) -> None:
     for name, parameter in module.named_parameters():
         if hasattr(parameter, "placements") and hasattr(parameter, "device_mesh"):
             raise OptionError(
-                f"{named!r} can't grow: its {name!r} is sharded over processes (FSDP2), which would not "
-                "gather what a branch adds: let the model grow before fully_shard, or revert to whole "
-                "parameters and shard anew"
+                f"{named!r} can't grow: its {name!r} is sharded over processes (FSDP2), which took note of "
+                "the parameters there were and would not gather new ones: let the model grow before "
+                "fully_shard"
             )
 
 

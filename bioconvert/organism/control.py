@@ -21,19 +21,24 @@ _POINTS = 512
 """Of the curve of losses; where there are more, every second one goes."""
 
 
+Row = list[float | None]
+
+
 class Readings(list[Any]):
     """Rows of numbers, of which some are still on their device: a copy of it, and what is saved, has all.
 
     So nothing waits for the device between decisions, and nothing is lost where training ends between them.
     """
 
-    def values(self) -> list[list[float]]:
-        """Fetch all rows, in one go."""
+    def values(self) -> list[Row]:
+        """Fetch all rows, in one go; numbers that aren't finite, which JSON doesn't have, are ``None``."""
         waiting = [row for row in self if isinstance(row, torch.Tensor)]
-        fetched = iter(torch.stack(waiting).tolist() if waiting else ())
-        return [next(fetched) if isinstance(row, torch.Tensor) else list(row) for row in self]
+        rows = [row.to(waiting[0].device) for row in waiting]
+        fetched = iter(torch.stack(rows).tolist() if rows else ())
+        found = [next(fetched) if isinstance(row, torch.Tensor) else row for row in self]
+        return [[value if value is not None and isfinite(value) else None for value in row] for row in found]
 
-    def __deepcopy__(self, memo: Any) -> list[list[float]]:
+    def __deepcopy__(self, memo: Any) -> list[Row]:
         return self.values()
 
     def __reduce__(self) -> Any:
@@ -44,11 +49,12 @@ def fresh_state() -> Record:
     """Begin what is kept.
 
     Returns:
-        ``calls`` and ``checks`` (how many), ``pending`` (rows not looked at yet), ``losses`` and ``signals`` (the latest), ``spiked``
-        (whether a signal jumped since the last decision), ``best`` (the lowest loss since the last birth),
-        ``birth`` (its ``step`` and ``loss``), ``request`` (what was asked for by hand), ``novel`` (whether
-        data were), ``where`` (the node that gradients speak for), ``reason`` (of the last decision), ``curve``
-        (of points: step, loss, signal) and ``stride`` (decisions for each point).
+        ``calls`` and ``checks`` (how many steps, and decisions), ``pending`` (rows not looked at yet),
+        ``losses`` and ``signals`` (the latest), ``spiked`` (whether a signal jumped since the last decision),
+        ``best`` (the lowest loss since the last birth), ``birth`` (its ``step`` and ``loss``), ``request``
+        (what was asked for by hand), ``novel`` (whether data were), ``where`` (the node that gradients speak
+        for), ``reason`` (of the last decision), ``curve`` (of points: step, loss, signal) and ``stride``
+        (decisions for each point).
     """
     return {
         "calls": 0,
@@ -76,10 +82,10 @@ def state_in(control: Record) -> Record:
     return state
 
 
-def absorb(state: Record, config: Any, rows: Sequence[Sequence[float]], step: int) -> None:
+def absorb(state: Record, config: Any, rows: Sequence[Row], step: int) -> None:
     """Take in what was read since the last decision, one reading after the other.
 
-    Numbers that aren't finite are left out: one bad batch would be in every mean for a whole window.
+    Numbers that weren't finite are left out: one bad batch would be in every mean for a whole window.
 
     Args:
         state: what is kept.
@@ -92,7 +98,7 @@ def absorb(state: Record, config: Any, rows: Sequence[Sequence[float]], step: in
         _push(state["losses"], [loss], 2 * config.plateau_window)
         _push(state["signals"], signals, window + RECENT)
         state["spiked"] |= bool(signals) and is_spike(state["signals"], window, config.entropy_spike_factor)
-    losses = [row[0] for row in rows if isfinite(row[0])]
+    losses = [row[0] for row in rows if row[0] is not None]
     if losses:
         mean = fmean(losses)
         state["best"] = mean if state["best"] is None else min(state["best"], mean)
@@ -105,8 +111,8 @@ def settle(state: Record, step: int, loss: float | None) -> None:
     state.update(best=None, request=None, signals=[], losses=[])
 
 
-def _push(kept: list[float], values: Iterable[float], most: int) -> None:
-    kept.extend(value for value in values if isfinite(value))
+def _push(kept: list[float], values: Iterable[float | None], most: int) -> None:
+    kept.extend(value for value in values if value is not None)
     del kept[: max(0, len(kept) - most)]
 
 

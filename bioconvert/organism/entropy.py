@@ -49,7 +49,8 @@ def output_entropy(outputs: Any) -> torch.Tensor:
         raise OptionError("a single output has no entropy: let a plateau of the loss be the trigger")
     rows = rows.reshape(-1, classes)
     rows = rows[:: -(-len(rows) // _ROWS) or 1].detach().float()
-    return torch.special.entr(rows.softmax(-1)).sum(-1).mean() / log(classes)
+    entropy: torch.Tensor = torch.special.entr(rows.softmax(-1)).sum(-1).mean()
+    return entropy / log(classes)
 
 
 def _logits(outputs: Any) -> torch.Tensor | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterator
 
 from torch import nn
 
@@ -38,8 +38,8 @@ def freeze(seat: Seat, but: Container[int] = ()) -> None:
     own = {name: p for name, p in own_parameters(seat).items() if p.requires_grad and id(p) not in but}
     for parameter in own.values():
         _hold(parameter)
-    if seat.branch is not None:
-        _hold(seat.branch.gate)
+    for parameter in _around(seat):
+        _hold(parameter)
     seat.node.node_record["frozen"] = list(own)
 
 
@@ -47,9 +47,16 @@ def thaw(seat: Seat) -> None:
     """Let a node learn what it did before it was frozen."""
     for name in seat.node.node_record["frozen"] or ():
         seat.node.get_parameter(name).requires_grad_(True)
-    if seat.branch is not None:
-        seat.branch.gate.requires_grad_(True)
+    for parameter in _around(seat):
+        parameter.requires_grad_(True)
     seat.node.node_record["frozen"] = None
+
+
+def _around(seat: Seat) -> Iterator[nn.Parameter]:
+    """Give the parameters that a branch has beside its block: its gate, and what a router scores it by."""
+    for name, parameter in () if seat.branch is None else seat.branch.named_parameters():
+        if not name.startswith("block."):
+            yield parameter
 
 
 def _hold(parameter: nn.Parameter) -> None:

@@ -16,6 +16,10 @@ from bioconvert.organism.branch import Branch
 from bioconvert.organism.containers import container_members
 from bioconvert.organism.merging import first_floating, with_first
 from bioconvert.organism.record import GROWN, Record
+from bioconvert.organism.router import ROUTER, give_score, routed
+
+BYPASSED = "bypassed"
+"""In the record of a node that hands on what it is given: the parameters that learned until then."""
 
 
 class Node(nn.Module):
@@ -43,7 +47,12 @@ class Node(nn.Module):
             if grown is None:
                 return base.forward(self, *args, **kwargs)
             # The block may work in place, so what runs beside it runs first.
-            additions = [branch(*args, **kwargs) for branch in active(grown)]
+            branches = active(grown)
+            additions = [branch(*args, **kwargs) for branch in branches]
+            if ROUTER in self.node_record and branches:
+                additions = routed(self.node_record[ROUTER], branches, additions, [*args, kwargs])
+            if self.node_record.get(BYPASSED) is not None:
+                return _with_additions(first_floating([*args, kwargs]), additions)
             return _with_additions(base.forward(self, *args, **kwargs), additions)
 
         # Surgery asks this class for these two; who asks the block gets the block's.
@@ -71,14 +80,20 @@ class Node(nn.Module):
         """Give a module of a freshly built model the branches that its record tells of."""
         keys: list[str] = attributes["node_record"]["branches"]
         for key, block in {key: copy.deepcopy(module) for key in keys}.items():
-            add_branch(module, key, Branch(block))
+            branch = Branch(block)
+            add_branch(module, key, branch)
+            if ROUTER in attributes["node_record"]:
+                give_score(branch, attributes["node_record"][ROUTER])
+        if attributes["node_record"].get(BYPASSED) is not None:
+            keep_grown(module)
 
     @staticmethod
     def leave(module: nn.Module, *, for_good: bool) -> None:
         """Take the branches from a module that is no node any more, and let it learn again."""
         if for_good:
             shed(module)
-            for name in vars(module)["node_record"]["frozen"] or ():
+            record = vars(module)["node_record"]
+            for name in (*(record["frozen"] or ()), *(record.get(BYPASSED) or ())):
                 module.get_parameter(name).requires_grad_(True)
 
 
@@ -100,11 +115,16 @@ def branches_of(module: nn.Module) -> dict[str, Branch]:
 
 def add_branch(module: nn.Module, key: str, branch: Branch) -> None:
     """Put a branch beside a node."""
-    if GROWN not in module._modules:
-        module._modules[GROWN] = nn.ModuleDict().train(module.training)
+    keep_grown(module)
     grown = module._modules[GROWN]
     assert grown is not None
     grown._modules[key] = branch
+
+
+def keep_grown(module: nn.Module) -> None:
+    """Let a node have a place for branches; without one it runs as a plain block."""
+    if GROWN not in module._modules:
+        module._modules[GROWN] = nn.ModuleDict().train(module.training)
 
 
 def remove_branch(module: nn.Module, key: str) -> Branch:
@@ -112,7 +132,7 @@ def remove_branch(module: nn.Module, key: str) -> Branch:
     grown = module._modules[GROWN]
     assert grown is not None
     branch = grown._modules.pop(key)
-    if not grown._modules:
+    if not grown._modules and vars(module)["node_record"].get(BYPASSED) is None:
         del module._modules[GROWN]
     assert isinstance(branch, Branch)
     return branch

@@ -109,7 +109,7 @@ def group_named(optimizer: torch.optim.Optimizer, name: str) -> Group | None:
 
 
 def set_rate(optimizer: torch.optim.Optimizer, record: Record, step: int) -> None:
-    """Set the rate of a group for the step that comes, from that of the group it follows.
+    """Set the rate of a group for the step that comes, from its own base or that of the group it follows.
 
     After its time of warming up a group is left to the schedulers, and to the user.
     """
@@ -117,7 +117,8 @@ def set_rate(optimizer: torch.optim.Optimizer, record: Record, step: int) -> Non
     group = group_named(optimizer, record["name"]) if age <= record["steps"] else None
     if group is None:
         return
-    rate = optimizer.param_groups[record["follows"]]["lr"] * warmth(age, record["steps"])
+    base = record.get("base_lr", optimizer.param_groups[record["follows"]]["lr"])
+    rate = base * warmth(age, record["steps"])
     if isinstance(group["lr"], torch.Tensor):
         group["lr"].copy_(rate)
     else:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable
 from functools import partial
 from typing import Any, Literal
 
+import torch
 from torch import nn
 
 from bioconvert.core.errors import OptionError
@@ -15,17 +17,25 @@ from bioconvert.core.wrappers import wrapper_of
 from bioconvert.graph.grown import ORGANISM
 from bioconvert.organism.binding import Binding
 from bioconvert.organism.clone import clone_of
+from bioconvert.organism.collective import refuse_sharded
 from bioconvert.organism.freezing import freeze_others, thaw
-from bioconvert.organism.node import Node, add_branch, remove_branch
+from bioconvert.organism.node import Node, add_branch
 from bioconvert.organism.optimizer import second_moment
+from bioconvert.organism.pruning_organism import Pruning
 from bioconvert.organism.record import Record, clone_record, organism_record
+from bioconvert.organism.router import ROUTER
+from bioconvert.organism.routing import balance_loss, began, let_router_choose
 from bioconvert.organism.seats import Seat, Seats, known, own_parameters, seat_of, seats_in
+from bioconvert.organism.status import status_text
+from bioconvert.organism.timeline import count_parameters, write_timeline
+from bioconvert.organism.width import grow_width
+from bioconvert.organism.width_births import Loss
 
 _log = logging.getLogger("bioconvert")
 STABILIZATION_STEPS = 100
 
 
-class Organism:
+class Organism(Pruning):
     """The nodes of a model, wherever they sit, and what becomes of them.
 
     Everything that is known of them lies in the model and is saved with it: each node's record on the node,
@@ -59,6 +69,7 @@ class Organism:
         self.record: Record = vars(self.model).setdefault(ORGANISM, organism_record(0))
         if seed is not None:
             self.record["seed"] = seed
+        self.record.setdefault("parameters", count_parameters(self.model))
         self._bindings: list[Binding] = []
 
     @property
@@ -113,31 +124,50 @@ class Organism:
     def grow(
         self,
         node: Node | str,
-        kind: Literal["branch"] = "branch",
+        kind: Literal["branch", "width"] = "branch",
         *,
         tag: str | None = None,
-        by: Literal["clone"] = "clone",
+        by: Literal["clone", "zero", "paired", "net2wider", "gradmax"] | None = None,
+        units: int | None = None,
+        loss: Loss | None = None,
         optimizer: Any = None,
     ) -> Node:
-        """Let a branch grow beside a node: a clone of it, whose gate is closed, so that no output changes.
+        """Let a branch grow beside a node, or units inside it, so that no output changes.
+
+        A branch is a clone of the node whose gate is closed. New units of width come into the node's hidden
+        layers, ``by="zero"`` (they give nothing yet), ``"paired"`` (two that are equal give the opposite),
+        ``"net2wider"`` (copies that share what led out of the old ones) or ``"gradmax"`` (they take nothing
+        yet, and lead where the gradient into them is largest). Outputs keep their values up to the rounding
+        of longer sums; while dropout or noise acts, on average only.
 
         Args:
             node: a node, its ``id`` or its tag; where that is a branch, the new one grows beside it.
             kind: what grows.
-            tag: what the new node is for; ``"expert_<number of births>"`` by default.
-            by: how it arises.
-            optimizer: gets a group, or groups, of the new parameters, and is bound from then on; by default,
-                the bound one that trains the node.
+            tag: what a new branch is for; ``"expert_<number of births>"`` by default.
+            by: how it arises; ``"clone"`` for a branch and ``"zero"`` for width by default.
+            units: the number of new units in each layer; by default as many as it has.
+            loss: for gradmax, runs the model on sample data and gives the loss.
+            optimizer: follows, and is bound from then on: a branch gets a group, or groups, of its own, new
+                units share that of the old ones. By default, the bound ones that train the node.
 
         Returns:
-            The new node.
+            The new node; for width the node itself.
 
         Raises:
-            OptionError: there is no such node, or no such way to grow.
+            OptionError: there is no such node, or it can't grow in this way, with the reason.
         """
-        if kind != "branch" or by != "clone":
-            raise OptionError(f"a node grows a 'branch' by 'clone', not a {kind!r} by {by!r}")
+        if kind == "width":
+            return grow_width(
+                self, node, tag=tag, by=by or "zero", units=units, loss=loss, optimizer=optimizer
+            )
+        by = by or "clone"
+        if kind != "branch" or by != "clone" or units is not None or loss is not None:
+            raise OptionError(
+                f"a node grows a 'branch' by 'clone', without units or loss, or 'width', not a {kind!r} by "
+                f"{by!r}"
+            )
         seat = seat_of(self.seats, node)
+        refuse_sharded(seat.holder, seat.node.dynamic_id)
         binding = self._binding_for(seat) if optimizer is None else self._binding(optimizer)
         births = self.record["births"] + 1
         branch = self._born(seat, tag or f"expert_{births}", binding)
@@ -151,35 +181,6 @@ class Organism:
     def inject(self, node: Node | str, tag: str, *, optimizer: Any = None) -> Node:
         """Let a branch for something new grow beside a node: :meth:`grow` by another name."""
         return self.grow(node, tag=tag, optimizer=optimizer)
-
-    def prune(self, node: Node | str, *, optimizer: Any = None) -> None:
-        """Take a branch away for good: from the model, and from the optimizers that are bound.
-
-        Args:
-            node: a branch, its ``id`` or its tag.
-            optimizer: forgets its parameters, too.
-
-        Raises:
-            OptionError: it is no branch, or immortal.
-        """
-        seat = seat_of(self.seats, node)
-        if not seat.key:
-            raise OptionError(
-                f"{seat.node.dynamic_id!r} is a block of the model itself: only branches are pruned"
-            )
-        if seat.node.node_record["immortal"]:
-            raise OptionError(f"{seat.node.dynamic_id!r} is immortal")
-        if optimizer is not None:
-            self._binding(optimizer)
-        inside = [each.node.dynamic_id for each in seats_in(seat.holder).values()]
-        branch = remove_branch(seat.host, seat.key)
-        seat.host.node_record["branches"].remove(seat.key)
-        for record in self.record["groups"]:
-            if record["of"] in inside:
-                record["parameters"] = []
-        for binding in self._bindings:
-            binding.forget(branch)
-        self.note("death", seat.node, tag=seat.node.tag)
 
     def freeze_all_except(self, *tags: str) -> None:
         """Let only the nodes of some tags or ids learn; what is in no node is left as it is.
@@ -197,26 +198,79 @@ class Organism:
             thaw(seat)
         self.note("unfreeze", None)
 
-    def route(self, *tags: str) -> None:
+    def route(
+        self,
+        *tags: str,
+        top_k: int | None = None,
+        load_balance: float = 0.0,
+        features: int | None = None,
+        optimizer: Any = None,
+    ) -> None:
         """Let only the branches of some tags or ids take part; without any, all do.
 
+        With ``top_k`` these are the nodes that get a router instead, whose branches share in each sample as
+        :func:`~bioconvert.organism.router.routed` says; no output changes while their gates are closed.
+
+        Args:
+            tags: tags or ids.
+            top_k: how many branches of a node count for one sample.
+            load_balance: the factor of :meth:`balance_loss`.
+            features: size of the node's input, where its layers don't tell.
+            optimizer: gets the parameters of the router; by default, the bound one that trains the branch.
+
         Raises:
-            OptionError: there is no node of a tag.
+            OptionError: there is no node of a tag, or the router's settings are out of range.
         """
+        if top_k is not None:
+            for tag in tags or [seat.node.dynamic_id for seat in self.seats.values() if not seat.key]:
+                for seat in let_router_choose(self, tag, top_k, load_balance, features):
+                    binding = self._binding_for(seat) if optimizer is None else self._binding(optimizer)
+                    if binding is not None:
+                        names = [f"{ROUTER}.weight", f"{ROUTER}.bias"]
+                        group = f"{seat.node.dynamic_id}/{ROUTER}"
+                        binding.admit(seat, names, group, self.stabilization_steps)
+            return
         seats = self.seats
         chosen = {name for tag in tags for name in _named(seats, tag)} if tags else set(seats)
         for name, seat in seats.items():
             if seat.key:
                 seat.node.node_record["active"] = name in chosen
 
+    def balance_loss(self) -> torch.Tensor:
+        """Give what the routers' imbalance in the last forward pass adds to the loss.
+
+        It is the sum over routers of ``load_balance`` times
+        :func:`~bioconvert.organism.router.imbalance`; zero in evaluation, and when asked a second time.
+        """
+        return balance_loss(self)
+
     def status(self) -> list[Record]:
         """Say of each node what it is and how it does."""
         return [self._status(seat) for seat in self.seats.values()]
 
+    def timeline(self, path: str | os.PathLike[str]) -> None:
+        """Draw what happened as an SVG file: nodes' lives, number of parameters, and the loss if one is kept.
+
+        Args:
+            path: the file to write.
+        """
+        write_timeline(self, path)
+
+    def __repr__(self) -> str:
+        rows = self.status()
+        branches = sum(row["of"] is not None for row in rows)
+        return f"<Organism: {len(rows)} nodes, {branches} of them branches, step {self.step}>"
+
+    def __str__(self) -> str:
+        return status_text(self.status(), self.step)
+
     def note(self, event: str, node: Node | None, **told: Any) -> None:
         """Write an event into the history."""
         named = {} if node is None else {"node": node.dynamic_id}
-        self.record["history"].append({"step": self.step, "event": event, **named, **told})
+        total = count_parameters(self.model)
+        self.record["history"].append(
+            {"step": self.step, "event": event, **named, **told, "parameters": total}
+        )
         _log.info("step %d: %s %s", self.step, event, named.get("node", ""))
 
     def _born(self, seat: Seat, tag: str, binding: Binding | None) -> Seat:
@@ -226,13 +280,16 @@ class Organism:
         moment = partial(second_moment, None if binding is None else binding.optimizer)
         branch = clone_of(seat.node, record, self.record["seed"], moment)
         add_branch(host, key, branch)
+        began(self, self.seats[record["id"]])
         host.node_record["births"] += 1
         host.node_record["branches"].append(key)
         return self.seats[record["id"]]
 
     def _binding_for(self, seat: Seat) -> Binding | None:
         own = {id(p) for p in own_parameters(seat).values()}
-        return next((binding for binding in self._bindings if binding.holds(own)), None)
+        # A node without parameters is trained by none, but the gate of its branch is to learn.
+        found = (binding for binding in self._bindings if not own or binding.holds(own))
+        return next(found, None)
 
     def _binding(self, optimizer: Any) -> Binding:
         for binding in self._bindings:

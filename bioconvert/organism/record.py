@@ -72,6 +72,6 @@ def organism_record(seed: int) -> Record:
     Returns:
         ``seed``, ``step`` (number of optimizer steps done), ``births``, ``groups`` (the optimizer groups that
         growth made, in their order), ``history`` (the events) and ``control`` (the state of what decides on
-        growth, by name).
+        growth, by name). The organism adds ``parameters``, how many there were when it was made first.
     """
     return {"seed": seed, "step": 0, "births": 0, "groups": [], "history": [], "control": {}}

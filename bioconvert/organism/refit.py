@@ -21,7 +21,8 @@ from torch.nn import functional as F
 
 from bioconvert.core.errors import Refused
 from bioconvert.core.families import family_root
-from bioconvert.organism.refit_moments import Moments
+from bioconvert.graph.receivers import has_units
+from bioconvert.organism.refit_moments import Regression
 
 _MOST = 2**24
 """Numbers that inputs of convolutions are spread out to at a time."""
@@ -63,16 +64,18 @@ def refit(
     weight = _weight(layer)
     bias = layer._parameters.get("bias")
     device = torch.device("cpu") if weight.device.type == "mps" else weight.device  # which has no fp64
-    matrix = weight.detach().flatten(1).to(device, torch.float64)
+    matrix = matrix_of(layer).to(device, torch.float64)
     offset = None if bias is None else bias.detach().to(device, torch.float64)
-    moments = Moments(matrix.shape[1], matrix.shape[0], device)
+    few = sum(z.numel() for z in targets) < matrix.numel()
+    regression = Regression(matrix.shape[1], matrix.shape[0], device, with_bias=bias is not None, few=few)
     for x, z in zip(inputs, targets, strict=True):
         for given, wanted in _rows(layer, x, z):
             given, wanted = given.to(device, torch.float64), wanted.to(device, torch.float64)
-            moments.add(given, F.linear(given, matrix, offset), wanted)
-    moments.gather()
-    fitted = moments.solve(strength, with_bias=bias is not None)
-    weight.copy_((matrix + fitted.weight.T).view(weight.shape))
+            regression.add(given, F.linear(given, matrix, offset), wanted)
+    regression.gather()
+    fitted = regression.solve(strength)
+    fresh = matrix + fitted.weight.T
+    weight.copy_(fresh.view(weight.shape) if has_units(layer) else fresh.T)
     if bias is not None and offset is not None:
         bias.copy_(offset + fitted.bias)
     return Refitted(fitted.before, fitted.after, fitted.strength)
@@ -92,8 +95,8 @@ def check_linear(layer: nn.Module, x: torch.Tensor, y: torch.Tensor) -> None:
     name = type(layer).__name__
     if not is_dense(layer):
         raise Refused(f"a {name} is no Linear and no convolution without groups")
-    weight, bias = _weight(layer), layer._parameters.get("bias")
-    matrix, offset = weight.detach().float().flatten(1), None if bias is None else bias.detach().float()
+    matrix, bias = matrix_of(layer).float(), layer._parameters.get("bias")
+    offset = None if bias is None else bias.detach().float()
     for given, found in _rows(layer, x, y):
         wanted = F.linear(given.float(), matrix, offset)
         if (wanted - found.float()).norm() > _TOLERANCE * wanted.norm():
@@ -102,12 +105,18 @@ def check_linear(layer: nn.Module, x: torch.Tensor, y: torch.Tensor) -> None:
 
 
 def is_dense(layer: nn.Module) -> bool:
-    """Say whether each unit of a layer takes every input: a Linear, or a convolution without groups."""
+    """Say whether each unit of a layer takes every input: linear, or a convolution without groups."""
     if layer._parameters.get("weight") is None:
         return False
     if family_root(type(layer), "conv") is not None:
-        return not layer.transposed and layer.groups == 1
-    return isinstance(layer, nn.Linear)
+        return not layer.transposed and int(layer.groups) == 1  # type: ignore[arg-type]
+    return family_root(type(layer), "linear") is not None
+
+
+def matrix_of(layer: nn.Module) -> torch.Tensor:
+    """Give a layer's weight as a matrix with a row for each unit; that of transformers' Conv1D is turned."""
+    weight = _weight(layer).detach()
+    return weight.flatten(1) if has_units(layer) else weight.T
 
 
 def _weight(layer: nn.Module) -> torch.Tensor:
@@ -116,18 +125,17 @@ def _weight(layer: nn.Module) -> torch.Tensor:
     return weight
 
 
-def _rows(
-    layer: nn.Module, x: torch.Tensor, y: torch.Tensor
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def _rows(layer: nn.Module, x: torch.Tensor, y: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Give inputs and outputs as rows of what a row of the weight is multiplied by, and what comes of it."""
-    if isinstance(layer, nn.Linear):
+    if family_root(type(layer), "conv") is None:
         yield x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1])
         return
     dims = len(layer.kernel_size)  # type: ignore[arg-type]
     if x.dim() == dims + 1:
         x, y = x.unsqueeze(0), y.unsqueeze(0)
     size = _weight(layer)[0].numel() * y[0, 0].numel()
-    for one, other in zip(*(each.split(max(1, _MOST // size)) for each in (x, y)), strict=True):
+    count = max(1, _MOST // size)
+    for one, other in zip(torch.split(x, count), torch.split(y, count), strict=True):
         yield _spread(layer, one, dims), other.movedim(1, -1).reshape(-1, other.shape[1])
 
 

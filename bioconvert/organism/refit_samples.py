@@ -12,6 +12,7 @@ from torch import nn
 
 from bioconvert.core.errors import OptionError
 from bioconvert.graph.trace import set_training
+from bioconvert.organism.merging import first_floating
 from bioconvert.organism.utilities import unmeasured
 
 Batch = torch.Tensor | tuple[Any, ...] | list[Any] | Mapping[str, Any]
@@ -24,7 +25,7 @@ class Seen:
 
     Args:
         inputs: copies of its first argument.
-        outputs: copies of its output.
+        outputs: copies of its output, or of the first tensor of floating numbers in it.
     """
 
     inputs: list[torch.Tensor] = field(default_factory=list)
@@ -54,20 +55,23 @@ def outputs_on(model: nn.Module, batches: Sequence[Batch]) -> Iterator[Any]:
 
 @torch.no_grad()
 def seen_by(model: nn.Module, layers: Iterable[nn.Module], batches: Sequence[Batch]) -> dict[nn.Module, Seen]:
-    """Note what layers take and give while a model runs on batches.
+    """Note what layers take and give, as far as these are tensors, while a model runs on batches.
 
     Args:
         model: the model.
-        layers: layers of it that take a tensor and give one.
+        layers: layers of it.
         batches: what it runs on.
     """
     found = {layer: Seen() for layer in layers}
 
     def took(layer: nn.Module, args: tuple[Any, ...]) -> None:
-        found[layer].inputs.append(args[0].detach().clone())
+        if args and isinstance(args[0], torch.Tensor):
+            found[layer].inputs.append(args[0].detach().clone())
 
     def gave(layer: nn.Module, args: tuple[Any, ...], output: Any) -> None:  # noqa: ARG001
-        found[layer].outputs.append(output.detach().clone())
+        y = first_floating(output)
+        if y is not None:
+            found[layer].outputs.append(y.detach().clone())
 
     with _hooked(found, took, gave):
         for _ in outputs_on(model, batches):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Literal, get_args
@@ -26,8 +26,8 @@ class GrowthConfig:
             of the largest ``"gradient"`` that a new branch would get, or ``"manual"`` requests alone.
         node: the node that grows, by tag or id; by default the first one, and with the trigger
             ``"gradient"`` the one whose new branch would get the largest.
-        kind: what grows.
-        by: how it arises.
+        kind: what grows: a ``"branch"``, or units in ``"width"``.
+        by: how it arises: ``"clone"`` for a branch; ``"zero"``, ``"paired"`` or ``"net2wider"`` for width.
         tag: what new nodes are for; ``"expert_<number of births>"`` by default.
         units: how many units, for growth in width.
         training_phase: ``"scratch"`` locks growth, ``"adaptive"`` lets it happen.
@@ -40,7 +40,7 @@ class GrowthConfig:
         max_param_count: number of parameters that no birth goes beyond.
         vram_limit_gb: memory of a GPU, in GiB, that no birth goes beyond, with its gradients and two moments.
         check_every: number of steps between decisions, at which readings come from the device.
-        lock: whether after a birth only the new node learns; what is in no node goes on.
+        lock: whether after a birth only the new branch learns; what is in no node goes on.
         entropy_threshold: entropy of the outputs from which data are novel, so that experts learn and the
             core is frozen, and below which it is the other way round; ``None`` freezes nothing.
 
@@ -69,6 +69,8 @@ class GrowthConfig:
 
     def __post_init__(self) -> None:
         _one_of("trigger", self.trigger, get_args(Trigger))
+        _one_of("kind", self.kind, ("branch", "width"))
+        _one_of("by", self.by, ("clone",) if self.kind == "branch" else ("zero", "paired", "net2wider"))
         _one_of("training_phase", self.training_phase, ("scratch", "adaptive"))
         for name in ("entropy_baseline_window", "plateau_window", "check_every"):
             if getattr(self, name) < 1:
@@ -78,7 +80,8 @@ class GrowthConfig:
                 raise OptionError(f"{name} must be positive, not {getattr(self, name)}")
         if self.entropy_threshold is not None and not 0 < self.entropy_threshold < 1:
             raise OptionError(
-                f"entropy_threshold is a share of the largest entropy, in (0, 1), not {self.entropy_threshold}"
+                "entropy_threshold is a share of the largest entropy, between 0 and 1, not "
+                f"{self.entropy_threshold}"
             )
 
 
@@ -125,13 +128,14 @@ def growth_decision(config: Any, state: Record, now: Situation) -> Decision:
         state: the readings, as :func:`~bioconvert.organism.control.fresh_state` begins them.
         now: everything else.
     """
+    case = _Case(config, state, now)
     requested = state["request"] is not None
-    gates: tuple[_Gate, ...] = (_phase, _caps) if requested else (_phase, _cooldown, _improvement, _caps)
-    for gate in gates:
-        against = gate(config, state, now)
+    order = (case.phase, case.cooldown, case.improvement, case.caps)
+    for gate in (case.phase, case.caps) if requested else order:
+        against = gate()
         if against is not None:
             return Decision(False, against)
-    return Decision(True, "requested by hand") if requested else _SIGNALS[config.trigger](config, state)
+    return Decision(True, "requested by hand") if requested else case.signal()
 
 
 def is_spike(signals: Sequence[float], window: int, factor: float) -> bool:
@@ -144,70 +148,66 @@ def is_spike(signals: Sequence[float], window: int, factor: float) -> bool:
     return fmean(signals[-RECENT:]) > factor * fmean(signals[-window - RECENT : -RECENT])
 
 
-_Gate = Callable[[Any, Record, Situation], "str | None"]
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """What speaks for and against growth; the first four give what is against it, in words, or ``None``."""
 
+    config: Any
+    state: Record
+    now: Situation
 
-def _phase(config: Any, state: Record, now: Situation) -> str | None:
-    return None if config.training_phase == "adaptive" else f"phase {config.training_phase!r} locks growth"
+    def phase(self) -> str | None:
+        phase = self.config.training_phase
+        return None if phase == "adaptive" else f"phase {phase!r} locks growth"
 
+    def cooldown(self) -> str | None:
+        birth, steps = self.state["birth"], self.config.evolution_cooldown_steps
+        if birth is None or self.now.step - birth["step"] >= steps:
+            return None
+        return f"{self.now.step - birth['step']} of {steps} steps since the last birth"
 
-def _cooldown(config: Any, state: Record, now: Situation) -> str | None:
-    birth = state["birth"]
-    if birth is None or now.step - birth["step"] >= config.evolution_cooldown_steps:
+    def improvement(self) -> str | None:
+        birth, best, least = self.state["birth"], self.state["best"], self.config.min_loss_improvement
+        if birth is None or birth["loss"] is None:
+            return None
+        if best is not None and birth["loss"] - best >= least:
+            return None
+        return f"the loss has not come down by {least:g} since the last birth"
+
+    def caps(self) -> str | None:
+        now, most, limit = self.now, self.config.max_param_count, self.config.vram_limit_gb
+        if now.parameters + now.added > most:
+            return f"{now.parameters + now.added:,} parameters would be more than {most:,.0f}"
+        if now.memory + now.added_memory > limit * _GIB:
+            return f"the memory in use would be more than {limit:g} GiB"
         return None
-    return f"{now.step - birth['step']} of {config.evolution_cooldown_steps} steps since the last birth"
+
+    def signal(self) -> Decision:
+        if self.config.trigger == "manual":
+            return Decision(False, "nothing was requested")
+        return self._plateau() if self.config.trigger == "plateau" else self._spike()
+
+    def _spike(self) -> Decision:
+        count, name = len(self.state["signals"]), self.config.trigger
+        window = self.config.entropy_baseline_window
+        if count < RECENT:
+            return Decision(False, f"{count} of {RECENT} readings")
+        if count < window + RECENT:
+            return Decision(False, f"baseline: {count - RECENT} of {window} readings")
+        if not self.state["spiked"]:
+            return Decision(False, f"{name} is near its baseline")
+        return Decision(True, f"{name} rose above {self.config.entropy_spike_factor:g} times its baseline")
+
+    def _plateau(self) -> Decision:
+        losses, window = self.state["losses"], self.config.plateau_window
+        if len(losses) < 2 * window:
+            return Decision(False, f"{len(losses)} of {2 * window} readings")
+        before, last = fmean(losses[-2 * window : -window]), fmean(losses[-window:])
+        if before - last > self.config.plateau_tolerance * abs(before):
+            return Decision(False, "the loss comes down")
+        return Decision(True, f"the loss has stayed at {last:.4g} for {window} readings")
 
 
-def _improvement(config: Any, state: Record, now: Situation) -> str | None:
-    birth, best = state["birth"], state["best"]
-    if birth is None or birth["loss"] is None:
-        return None
-    if best is not None and birth["loss"] - best >= config.min_loss_improvement:
-        return None
-    return f"the loss has not come down by {config.min_loss_improvement:g} since the last birth"
-
-
-def _caps(config: Any, state: Record, now: Situation) -> str | None:
-    if now.parameters + now.added > config.max_param_count:
-        return f"{now.parameters + now.added:,} parameters would be more than {config.max_param_count:,.0f}"
-    if now.memory + now.added_memory > config.vram_limit_gb * _GIB:
-        return f"the memory in use would be more than {config.vram_limit_gb:g} GiB"
-    return None
-
-
-def _spike(config: Any, state: Record) -> Decision:
-    signals, window = state["signals"], config.entropy_baseline_window
-    if len(signals) < RECENT:
-        return Decision(False, f"{len(signals)} of {RECENT} readings")
-    if len(signals) < window + RECENT:
-        return Decision(False, f"baseline: {len(signals) - RECENT} of {window} readings")
-    if not state["spiked"]:
-        return Decision(False, f"{config.trigger} is near its baseline")
-    return Decision(True, f"{config.trigger} rose above {config.entropy_spike_factor:g} times its baseline")
-
-
-def _plateau(config: Any, state: Record) -> Decision:
-    losses, window = state["losses"], config.plateau_window
-    if len(losses) < 2 * window:
-        return Decision(False, f"{len(losses)} of {2 * window} readings")
-    before, last = fmean(losses[-2 * window : -window]), fmean(losses[-window:])
-    if before - last > config.plateau_tolerance * abs(before):
-        return Decision(False, "the loss comes down")
-    return Decision(True, f"the loss has stayed at {last:.4g} for {window} readings")
-
-
-def _manual(config: Any, state: Record) -> Decision:
-    return Decision(False, "nothing was requested")
-
-
-_SIGNALS: dict[str, Callable[[Any, Record], Decision]] = {
-    "entropy": _spike,
-    "gradient": _spike,
-    "plateau": _plateau,
-    "manual": _manual,
-}
-
-
-def _one_of(name: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
+def _one_of(name: str, value: str | None, known: Sequence[str]) -> None:
+    if value is not None and value not in known:
         raise OptionError(f"{name} can't be {value!r}. {hint(value, set(known))}")

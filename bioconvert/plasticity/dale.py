@@ -52,7 +52,8 @@ class Dale(Mechanism):
 
     The sign :math:`s` of each neuron is settled at attach and never changes; the weights are brought to it
     then, and after each step of the optimizer, which would change them by :math:`\Delta w`. For plain SGD
-    that is :math:`-\eta g`, and the second form is the exponentiated gradient.
+    that is :math:`-\eta g`, and the second form is the exponentiated gradient. A constraint holds or doesn't:
+    ``warmup`` makes no difference.
 
     Args:
         axis: whose synapses have one sign: ``"outgoing"`` those of the unit that they come from, as the

@@ -106,7 +106,7 @@ class Rejuvenate(Mechanism):
 
     def check(self, module: nn.Module, parameter: str) -> None:
         """Refuse what has no units, where units are replaced."""
-        from bioconvert.plasticity.receivers import has_units
+        from bioconvert.graph.receivers import has_units
 
         if self.by_unit and not (parameter == "weight" and has_units(module)):
             raise Refused(
@@ -118,7 +118,7 @@ class Rejuvenate(Mechanism):
         """Find the layer that takes the units' output."""
         if not self.by_unit or self.outgoing:
             return change
-        from bioconvert.plasticity.receivers import receiver_of
+        from bioconvert.graph.receivers import receiver_of
 
         if site.graphs is None:
             raise Refused("the layer that takes its units' output isn't known: name it by `outgoing`")
@@ -235,7 +235,7 @@ class Rejuvenate(Mechanism):
         Raises:
             OptionError: they can't be found, or are sharded.
         """
-        from bioconvert.plasticity.receivers import check_fit, resolve
+        from bioconvert.graph.receivers import check_fit, resolve
         from bioconvert.plasticity.shards import is_distributed
         from bioconvert.plasticity.unit_scores import DormancyWatch, UtilityWatch
         from bioconvert.plasticity.units import Units

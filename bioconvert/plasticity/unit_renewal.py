@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
+from bioconvert.functional.own_step import is_young, own_step
 from bioconvert.plasticity.moment import Moment
-from bioconvert.plasticity.optimizer_moments import is_young, moments_in, own_step
+from bioconvert.plasticity.optimizer_moments import moments_in
 from bioconvert.plasticity.synapses import Synapses
 from bioconvert.plasticity.units import Strand, Units
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -14,7 +14,7 @@ from bioconvert.core.classes import import_class, qualified_name
 from bioconvert.core.errors import ConversionError
 from bioconvert.graph.borrowing import new_layer
 from bioconvert.graph.classes import original_class
-from bioconvert.graph.grown import ORGANISM, grown_names
+from bioconvert.graph.grown import ORGANISM, blueprint_of, grown_names, is_put_together
 from bioconvert.graph.resizing import described, misfits, note_of, repeat
 from bioconvert.graph.trace import Untraceable
 from bioconvert.graph.tree import ModuleTree, Place
@@ -43,7 +43,8 @@ def describe(model: nn.Module) -> Json:
 
     Returns:
         ``{"modules": [{"path", "steps"}], "rules": […], "seed": …}``; the steps of a module in their order,
-        each with all that :func:`replay` needs but the values of tensors. Of a model that can grow, also what
+        each with all that :func:`replay` needs but the values of tensors, and the ``"blueprint"`` of one that
+        was put together. Of a model that can grow, also what
         is known of all its nodes together, under ``"organism"``, and the modules whose tensors have got other
         sizes, under ``"resized"``.
     """
@@ -52,11 +53,7 @@ def describe(model: nn.Module) -> Json:
     names = {id(place.module): place.name for place in ModuleTree(root).modules()}
     told: Json = {
         "modules": [
-            {
-                "path": place.name,
-                "steps": [_described(place.module, step, names) for step in steps_of(place.module)],
-            }
-            for place in _converted(root)
+            entry for place in ModuleTree(root).modules() if (entry := _entry(place, names)) is not None
         ],
         "rules": [record["rules"] for record in records],
         "seed": records[-1]["seed"] if records else 0,
@@ -85,16 +82,21 @@ def replay(model: nn.Module, description: Json) -> None:
             container._modules[name] = layer
             added.append((container, name))
         places = {place.name: place for place in ModuleTree(root).places}
-        problems = [p for entry in description["modules"] for p in _misfits(entry, places)]
-        added = {entry["path"]: _added_to(entry) for entry in description["modules"]}
-        for entry in description.get("resized", ()):
-            problems += _size_misfits(entry, places, added.get(entry["path"], ()))
+        problems = [*_all_misfits(description, places)]
         if problems:
             raise ConversionError("the conversion doesn't fit this model:\n" + "\n".join(problems))
     except BaseException:
         for container, name in added:
             container._modules.pop(name, None)
         raise
+    _repeat_all(description, places)
+    if "organism" in description:
+        vars(root)[ORGANISM] = copy.deepcopy(description["organism"])
+    if description["rules"]:
+        vars(root)[RECORD] = [{"rules": rules, "seed": description["seed"]} for rules in description["rules"]]
+
+
+def _repeat_all(description: Json, places: Mapping[str, Place]) -> None:
     # A container is traced through its children's calls alone, so they may be of any class by then; but an
     # activation that is no longer one wouldn't be found.
     rewrites = [(entry, step) for entry, step in _all_steps(description) if step["edits"]]
@@ -105,10 +107,6 @@ def replay(model: nn.Module, description: Json) -> None:
         _repeat(places[entry["path"]].module, step, places)
     for entry in description.get("resized", ()):
         repeat(places[entry["path"]].module, entry)
-    if "organism" in description:
-        vars(root)[ORGANISM] = copy.deepcopy(description["organism"])
-    if description["modules"]:
-        vars(root)[RECORD] = [{"rules": rules, "seed": description["seed"]} for rules in description["rules"]]
 
 
 def _borrowers(description: Json, places: Mapping[str, Place]) -> Iterator[tuple[nn.Module, str, nn.Module]]:
@@ -163,6 +161,14 @@ def _join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
+def _entry(place: Place, names: Mapping[int, str]) -> Json | None:
+    steps = [_described(place.module, step, names) for step in steps_of(place.module)]
+    blueprint = blueprint_of(place.module)
+    if blueprint is not None:
+        return {"path": place.name, "steps": steps, "blueprint": copy.deepcopy(blueprint)}
+    return {"path": place.name, "steps": steps} if steps else None
+
+
 def _described(module: nn.Module, step: Step, names: Mapping[int, str]) -> Json:
     return {
         "rule": step.rule,
@@ -205,15 +211,17 @@ def _spec(module: nn.Module, name: str) -> Json:
     }
 
 
-def _added_to(entry: Json) -> set[str]:
-    return {name for step in entry["steps"] for name in step["added"]}
-
-
-def _size_misfits(entry: Json, places: Mapping[str, Place], added: Container[str]) -> Iterable[str]:
-    path = entry["path"]
-    if path not in places:
-        return [f"{path!r}: there is no such module"]
-    return [f"{path!r}: {problem}" for problem in misfits(places[path].module, entry, added)]
+def _all_misfits(description: Json, places: Mapping[str, Place]) -> Iterator[str]:
+    added: dict[str, set[str]] = {}
+    for entry in description["modules"]:
+        yield from _misfits(entry, places)
+        added[entry["path"]] = {name for step in entry["steps"] for name in step["added"]}
+    for entry in description.get("resized", ()):
+        path = entry["path"]
+        if path not in places:
+            yield f"{path!r}: there is no such module"
+        else:
+            yield from (f"{path!r}: {p}" for p in misfits(places[path].module, entry, added.get(path, ())))
 
 
 def _misfits(entry: Json, places: Mapping[str, Place]) -> Iterable[str]:
@@ -222,23 +230,30 @@ def _misfits(entry: Json, places: Mapping[str, Place]) -> Iterable[str]:
         yield f"{path!r}: there is no such module"
         return
     module = places[path].module
+    if "blueprint" in entry and not is_put_together(module):
+        yield f"{path!r} is a {qualified_name(type(module))}, which isn't put together from others"
     for step in entry["steps"]:
         if qualified_name(type(module)) != step["original_class"]:
             yield f"{path!r} is a {qualified_name(type(module))} and was a {step['original_class']}"
             return
-        if step["into"] is not None:
-            try:
-                into = import_class(step["into"])
-            except ImportError as error:
-                yield f"{path!r}: {error}"
-            else:
-                if not issubclass(into, nn.Module):
-                    yield f"{path!r}: {step['into']} is no module class"
-        for hook in step.get("hooks", ()):
-            try:
-                hook_of_json(hook)
-            except ImportError as error:
-                yield f"{path!r}: {error}"
+        yield from (f"{path!r}: {problem}" for problem in _missing(step))
+
+
+def _missing(step: Json) -> Iterator[str]:
+    """Name the classes of a step that aren't there."""
+    if step["into"] is not None:
+        try:
+            into = import_class(step["into"])
+        except ImportError as error:
+            yield str(error)
+        else:
+            if not issubclass(into, nn.Module):
+                yield f"{step['into']} is no module class"
+    for hook in step.get("hooks", ()):
+        try:
+            hook_of_json(hook)
+        except ImportError as error:
+            yield str(error)
 
 
 def _rewrite_again(place: Place, step: Json) -> None:

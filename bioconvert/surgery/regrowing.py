@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from bioconvert.core.classes import import_class
+from bioconvert.graph.grown import is_put_together
 from bioconvert.graph.tree import ModuleTree
 
 
@@ -25,6 +26,8 @@ def regrown(root: nn.Module, description: Mapping[str, Any]) -> Iterator[tuple[n
         Each module that grows, with the name of the child that it gets.
     """
     for entry in description["modules"]:
+        if "blueprint" in entry:
+            yield from _rebuilt(_module_at(root, entry["path"]), entry["blueprint"])
         for step in entry["steps"]:
             into = _growing(step)
             module = None if into is None else _module_at(root, entry["path"])
@@ -32,6 +35,12 @@ def regrown(root: nn.Module, description: Mapping[str, Any]) -> Iterator[tuple[n
                 names = [name for name in getattr(into, "own_children", ()) if name not in module._modules]
                 yield from ((module, name) for name in names)
                 into.regrow(module, step["attributes"])
+
+
+def _rebuilt(module: Any, blueprint: Mapping[str, Any]) -> Iterator[tuple[nn.Module, str]]:
+    # A module that is of another kind is a misfit, which is reported with all the others.
+    if module is not None and is_put_together(module):
+        yield from module.rebuild(blueprint)
 
 
 def _growing(step: Mapping[str, Any]) -> Any:

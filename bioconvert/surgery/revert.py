@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from bioconvert.graph.classes import original_class
-from bioconvert.graph.grown import ORGANISM, without_grown
+from bioconvert.graph.grown import ORGANISM, is_put_together, without_grown
 from bioconvert.graph.resizing import fit_state, note_of, restore
 from bioconvert.surgery.apply import RECORD
 from bioconvert.surgery.look import unwrapped
@@ -40,7 +40,7 @@ def revert(model: nn.Module, *, optimizer: torch.optim.Optimizer | None = None) 
             sizes = {**restore(module), **sizes}
         while steps_of(module):
             undo(module)
-    for name in (RECORD, ORGANISM):
+    for name in (RECORD,) if is_put_together(root) else (RECORD, ORGANISM):
         vars(root).pop(name, None)
     if optimizer is not None:
         left = {id(p) for p in root.parameters()}

@@ -7,6 +7,7 @@ from . import (
     bench_convert,
     bench_dynamic,
     bench_dynamic_mixture,
+    bench_organism,
     bench_plan,
     bench_plasticity,
     bench_startup,
@@ -22,6 +23,7 @@ BENCHMARKS = {
     "convert": bench_convert.run,
     "plan": bench_plan.run,
     "plasticity": bench_plasticity.run,
+    "organism": bench_organism.run,
     "startup": bench_startup.run,
 }
 

@@ -34,6 +34,9 @@ RUNS = {
     "fuzzy-rates": [],
     "permuted-digits": ["--seeds", "1"],
     "bit-flipping": [],
+    "pruned-units": ["--quick"],
+    "width-growth": ["--seeds", "1"],
+    "optimizer-surgery": ["--seeds", "2"],
 }
 SLOW = {
     "context-kernels",
@@ -45,6 +48,7 @@ SLOW = {
     "fuzzy-rates",
     "permuted-digits",
     "bit-flipping",
+    "width-growth",
 }
 
 

@@ -17,6 +17,13 @@ SAID = {
         "called in the loop, loss: 0.",
         "moved, in units of alone:",
     ],
+    "growing_organism.py": [
+        "steps after the change: entropy rose above 2 times its baseline",
+        "learned by  then   now     kept  surest of them",
+        "of at most 70,000",
+        "└ features+2  expert_2",
+        "growing_organism.svg",
+    ],
     "save_and_load.py": ["bioconvert.json", "model.safetensors", "equal outputs: True"],
 }
 

@@ -9,8 +9,13 @@ from bioconvert.functional import compose_delta, compose_mobius
 from bioconvert.functional.composer_delta import DeltaOptions
 from bioconvert.functional.composer_mobius import MobiusOptions
 from bioconvert.functional.decorrelated_sum import Strengths, decorrelated_sum, plain_sum
+from bioconvert.functional.gated_context import gated_context
+from bioconvert.functional.latent_maps import latent_maps, plain_maps
+from bioconvert.functional.learnt_padding import learnt_padding
 from bioconvert.functional.phase_projection import plain_projection, stable_projection
-from bioconvert.functional.phased_outer_sum import phased_outer_sum
+from bioconvert.functional.phased_outer_sum import phased_outer_sum, plain_outer_sum
+from bioconvert.functional.rank_mixing import plain_mixing, rank_mixing
+from bioconvert.functional.rank_sums import inverse_rank_sum, rank_sum
 from bioconvert.layers.composer import composer_named
 
 ROWS, COLS, LENGTH = 6, 9, 5
@@ -125,28 +130,85 @@ class TestEveryComposer:
             compose(torch.zeros(3, 4), drawn(name, chosen, torch.float32), options(**chosen))
 
 
-def projection_operands(dtype, size=7, samples=3):
+def drawn_operands(dtype, *shapes):
     torch.manual_seed(0)
-    made = torch.randn(2, 2, samples, 2, 5, dtype=dtype), torch.randn(2, 2, 5, size, dtype=dtype)
-    return tuple(each.requires_grad_() for each in made)
+    return tuple(torch.randn(shape, dtype=dtype).requires_grad_() for shape in shapes)
+
+
+def projection_operands(dtype, size=7, samples=3):
+    return drawn_operands(dtype, (2, 2, samples, 2, 5), (1, 2, 2, 2, size, 1, 2))
 
 
 def sum_operands(dtype, size=7, samples=3):
-    torch.manual_seed(0)
-    made = torch.randn(samples, 4, size, dtype=dtype), torch.rand(samples, 4, dtype=dtype)
-    return tuple(each.requires_grad_() for each in made)
+    signals, shares = drawn_operands(dtype, (samples, 4, size), (samples, 4))
+    return signals, shares.detach().sigmoid().requires_grad_()
 
 
 def outer_operands(dtype, size=7, samples=3):
-    torch.manual_seed(0)
-    shapes = (5, samples, 6, 2), (5, samples, 2, size), (5, 2, 6, size)
-    return tuple(torch.randn(shape, dtype=dtype, requires_grad=True) for shape in shapes)
+    return drawn_operands(dtype, (samples, 5, 2, 6), (samples, 5, 2, size), (1, 5, 6, size, 2))
 
 
-def plain_outer(columns, rows, phases):
-    a, b = torch.view_as_complex(columns), torch.complex(*rows.unbind(2))
-    theta = torch.complex(*phases.unbind(1))
-    return torch.einsum("cbh,cbw,chw->bhw", a, b, theta.conj()).real
+def space_operands(dtype, size=7, samples=3):
+    """Space, shift, control points and shares, of one subspace for long spaces."""
+    subspaces = 2 if size < 100 else 1
+    return drawn_operands(
+        dtype,
+        (1, subspaces, 3, size, 2),
+        (samples, 2, subspaces, 3),
+        (samples, 2, 4, subspaces, 3),
+        (samples, subspaces, 3),
+    )
+
+
+def rank_sum_operands(dtype, size=7, samples=3):
+    operands = space_operands(dtype, size, samples)
+    return *operands, *drawn_operands(dtype, (1, operands[0].shape[1], 1, 1, 2))
+
+
+def maps_operands(dtype, size=7, samples=3):
+    ranks = min(size, 700)
+    return drawn_operands(dtype, (samples, 10), (8, 3, 5, ranks), (8, 3, 5, ranks), (5, 3 * ranks, 2))
+
+
+def mixing_operands(dtype, size=7, samples=3):
+    ranks = min(size, 700)
+    return *drawn_operands(dtype, (samples, 13 * ranks + 1)), torch.tensor(
+        [5.0], dtype=dtype, requires_grad=True
+    )
+
+
+def context_operands(dtype, size=7, samples=3):
+    return drawn_operands(dtype, (samples, min(size, 700)), (6, min(size, 700)), (6,))
+
+
+def padding_operands(dtype, size=7, samples=3):
+    return drawn_operands(dtype, (samples, 2, 5, size), (1,))
+
+
+def inverse_sum(*operands):
+    return inverse_rank_sum(*operands, 0.1)
+
+
+def normalized(*operands):
+    return gated_context(*operands, normalized=True)
+
+
+def padded(x, value):
+    return learnt_padding(x.square(), value.square(), (1, 2, 3, 0))
+
+
+def under_vmap(function):
+    """Give the function's plain operations, which it takes where tensors stand for batches."""
+
+    def batched(*operands):
+        found = torch.func.vmap(function)(*(each.unsqueeze(0) for each in operands))
+        return tuple(each[0] for each in found) if isinstance(found, tuple) else found[0]
+
+    return batched
+
+
+def as_tuple(outputs):
+    return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
 STRENGTHS = Strengths(0.3, 0.1)
@@ -159,7 +221,14 @@ FUSED = [
         sum_operands,
         id="decorrelated_sum",
     ),
-    pytest.param(phased_outer_sum, plain_outer, outer_operands, id="phased_outer_sum"),
+    pytest.param(phased_outer_sum, plain_outer_sum, outer_operands, id="phased_outer_sum"),
+    pytest.param(rank_sum, under_vmap(rank_sum), rank_sum_operands, id="rank_sum"),
+    pytest.param(inverse_sum, under_vmap(inverse_sum), space_operands, id="inverse_rank_sum"),
+    pytest.param(latent_maps, plain_maps, maps_operands, id="latent_maps"),
+    pytest.param(rank_mixing, plain_mixing, mixing_operands, id="rank_mixing"),
+    pytest.param(gated_context, under_vmap(gated_context), context_operands, id="gated_context"),
+    pytest.param(padded, under_vmap(padded), padding_operands, id="learnt_padding"),
+    pytest.param(normalized, under_vmap(normalized), context_operands, id="gated_context, normalized"),
 ]
 
 
@@ -170,41 +239,55 @@ class TestEveryFusedFunction:
     def test_values_and_gradients_are_those_of_plain_operations(self, fused, plain, operands, size, samples):
         """What is fused gives the values and the gradients of the plain operations, block by block."""
         given = operands(torch.float64, size, samples)
-        output, expected = fused(*given), plain(*given)
-        torch.testing.assert_close(output, expected, rtol=1e-6, atol=1e-6)
-        onward = torch.randn_like(output)
-        found = torch.autograd.grad(output, given, onward)
+        outputs, expected = as_tuple(fused(*given)), as_tuple(plain(*given))
+        for each, other in zip(outputs, expected, strict=True):
+            torch.testing.assert_close(each, other, rtol=1e-9, atol=1e-9 * float(other.detach().abs().max()))
+        onward = [torch.randn_like(output) for output in outputs]
+        found = torch.autograd.grad(outputs, given, onward)
         for each, other in zip(found, torch.autograd.grad(expected, given, onward), strict=True):
-            torch.testing.assert_close(each, other, rtol=1e-6, atol=1e-6 * float(other.abs().max()))
+            torch.testing.assert_close(each, other, rtol=1e-9, atol=1e-9 * float(other.detach().abs().max()))
 
     def test_second_derivatives_are_those_of_plain_operations(self, fused, plain, operands):
         """A gradient with a graph of its own has the derivatives that the plain operations give it."""
         given, seconds = operands(torch.float64), []
         for function in (fused, plain):
-            output = function(*given)
-            first = torch.autograd.grad(output, given, torch.ones_like(output), create_graph=True)
+            outputs = as_tuple(function(*given))
+            ones = [torch.ones_like(output) for output in outputs]
+            first = torch.autograd.grad(outputs, given, ones, create_graph=True)
             loss = sum(each.square().sum() for each in first)
-            seconds.append(torch.autograd.grad(loss, given, allow_unused=True))
+            seconds.append(torch.autograd.grad(loss, given, allow_unused=True, materialize_grads=True))
         for each, other in zip(*seconds, strict=True):
             torch.testing.assert_close(each, other)
 
     def test_batched_gradients_are_those_of_one_by_one(self, fused, plain, operands):
         """Gradients asked for in a batch are those asked for one by one."""
         given = operands(torch.float64)
-        output = fused(*given)
-        onward = torch.randn(2, *output.shape, dtype=output.dtype)
-        batched = torch.autograd.grad(output, given, onward, is_grads_batched=True, retain_graph=True)
+        outputs = as_tuple(fused(*given))
+        onward = [torch.randn(2, *output.shape, dtype=output.dtype) for output in outputs]
+        batched = torch.autograd.grad(outputs, given, onward, is_grads_batched=True, retain_graph=True)
         for index in range(2):
-            single = torch.autograd.grad(output, given, onward[index], retain_graph=True)
+            single = torch.autograd.grad(outputs, given, [each[index] for each in onward], retain_graph=True)
             for each, other in zip(batched, single, strict=True):
                 torch.testing.assert_close(each[index], other)
 
+    def test_what_is_frozen_gets_no_gradient(self, fused, plain, operands):
+        """With one operand alone to be trained, its gradients are the same, and can be differentiated."""
+        given = operands(torch.float64)
+        outputs = as_tuple(fused(*given))
+        ones = [torch.ones_like(output) for output in outputs]
+        expected = torch.autograd.grad(outputs, given[0], ones)
+        alone = given[0], *(each.detach() for each in given[1:])
+        for graph in (False, True):
+            found = torch.autograd.grad(as_tuple(fused(*alone)), alone[0], ones, create_graph=graph)
+            torch.testing.assert_close(found, expected)
+
 
 def test_outer_sum_has_the_exact_gradient():
-    """The sum of projected outer products passes gradcheck and gradgradcheck."""
-    given = outer_operands(torch.float64, 3, 2)
-    assert torch.autograd.gradcheck(phased_outer_sum, given)
-    assert torch.autograd.gradgradcheck(phased_outer_sum, given)
+    """The sum of projected outer products passes gradcheck and gradgradcheck, but for its projections."""
+    *given, projections = outer_operands(torch.float64, 3, 2)
+    held = projections.detach()
+    assert torch.autograd.gradcheck(lambda *of: phased_outer_sum(*of, held), given)
+    assert torch.autograd.gradgradcheck(lambda *of: phased_outer_sum(*of, held), given)
 
 
 def test_deviations_are_those_of_the_decorrelated_signals():

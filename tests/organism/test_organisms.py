@@ -61,7 +61,7 @@ class TestFinding:
             (lambda o: o.get(growing().block), "'block' is no part of this model"),
             (lambda o: o.freeze_all_except("generall"), "Did you mean 'general'"),
             (lambda o: o.route("expert"), "Did you mean 'expert_[ab]'"),
-            (lambda o: o.prune("block"), "only branches are pruned"),
+            (lambda o: o.prune("block"), "can't become a pass-through: what shapes"),
             (lambda o: o.grow("block", kind="leaf"), "not a 'leaf'"),
         ],
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -48,6 +48,25 @@ class Receiver:
     norm: str = ""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Route:
+    """The way from a layer's units to the layer that takes what they give.
+
+    Args:
+        layer: the layer.
+        receiver: the layer that takes the units' outputs.
+        norm: the normalisation in between, if there is one.
+        nodes: what is in between, each with the container whose graph it is in.
+        crossed: the containers that the value leaves or enters.
+    """
+
+    layer: nn.Module
+    receiver: nn.Module
+    norm: nn.Module | None
+    nodes: tuple[tuple[fx.Node, nn.Module], ...]
+    crossed: tuple[nn.Module, ...]
+
+
 def has_units(module: nn.Module) -> bool:
     """Say whether a layer has units, one for each row of its weight: linear, or a convolution."""
     if family_root(type(module), "conv") is not None:
@@ -55,49 +74,117 @@ def has_units(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear)
 
 
+def has_units_or_columns(module: nn.Module) -> bool:
+    """Say whether a layer has units, be they rows of its weight or columns, as in transformers' Conv1D."""
+    return has_units(module) or family_root(type(module), "linear") is not None
+
+
+def units_of(module: nn.Module) -> int:
+    """Give the number of a layer's units."""
+    by_row = has_units(module)
+    return int(module.weight.shape[0 if by_row else 1])  # type: ignore[index]
+
+
 def receiver_of(module: nn.Module, graphs: Graphs) -> Receiver:
-    """Find the one layer that takes a layer's output, behind activations, norms, pooling and flattening.
+    """Name the one layer that takes a layer's output: see :func:`route_of`.
 
     Raises:
         Refused: there is none, or it can't be told, with the reason.
     """
-    search = _Search(graphs)
+    route = route_of(module, graphs, has_units, hint=" (name it by `outgoing`)")
+    norm = graphs.tree.names_of(route.norm)[0] if route.norm is not None else ""
+    return Receiver(graphs.tree.names_of(route.receiver)[0], norm)
+
+
+def route_of(
+    module: nn.Module, graphs: Graphs, takes: Callable[[nn.Module], bool], *, hint: str = ""
+) -> Route:
+    """Find the one layer that takes a layer's output, behind activations, norms, pooling and flattening.
+
+    Args:
+        module: the layer.
+        graphs: the model's graphs.
+        takes: says of a module whether it is a layer that may be what is looked for.
+        hint: what the user may do where it isn't found.
+
+    Raises:
+        Refused: there is none, or it can't be told, with the reason.
+    """
+    search = _Search(graphs, takes)
     try:
         search.after(module)
         found = search.only()
         search.check_alone(found)
     except Untraceable as reason:
-        raise Refused(f"{_WHERE}: {reason}") from reason
-    check_fit(module, found, flattened=search.flattened)
+        raise Refused(f"{_WHERE}{hint}: {reason}") from reason
+    except _NotFoundError as reason:
+        raise Refused(f"{_WHERE}{hint}: {reason}") from None
+    check_fit(module, found, flattened=search.flattened, takes=takes)
     norms = {id(norm): norm for norm in search.norms}
     if len(norms) > 1:
-        raise Refused(f"{_WHERE}: several normalisations stand in between")
-    norm = graphs.tree.names_of(next(iter(norms.values())))[0] if norms else ""
-    return Receiver(graphs.tree.names_of(found)[0], norm)
+        raise Refused(f"{_WHERE}{hint}: several normalisations stand in between")
+    nodes = tuple((node, container) for node, container in search.met.items())
+    return Route(module, found, next(iter(norms.values()), None), nodes, tuple(search.crossed))
 
 
-_WHERE = "the layer that takes its units' output can't be found (name it by `outgoing`)"
+def layers_behind(
+    module: nn.Module, graphs: Graphs, takes: Callable[[nn.Module], bool]
+) -> tuple[nn.Module, ...]:
+    """Find all layers that take a module's output, behind activations, norms, pooling and flattening.
+
+    Args:
+        module: any module.
+        graphs: the model's graphs.
+        takes: says of a module whether it is such a layer.
+
+    Raises:
+        Refused: something else takes it, too, or it can't be told, with the reason.
+    """
+    search = _Search(graphs, takes)
+    try:
+        search.after(module)
+    except (Untraceable, _NotFoundError) as reason:
+        raise Refused(f"the layers behind it can't be found: {reason}") from reason
+    return tuple(search.receivers)
 
 
-def check_fit(module: nn.Module, receiver: nn.Module, *, flattened: bool = True) -> None:
+_WHERE = "the layer that takes its units' output can't be found"
+
+
+class _NotFoundError(Exception):
+    """The search has come to an end, for a reason."""
+
+
+def check_fit(
+    module: nn.Module,
+    receiver: nn.Module,
+    *,
+    flattened: bool = True,
+    takes: Callable[[nn.Module], bool] = has_units,
+) -> None:
     """Check that a layer's inputs are the units of another.
 
     Raises:
         Refused: the numbers don't fit.
     """
-    if not has_units(receiver) or receiver._parameters.get("weight") is None:
+    if not takes(receiver) or receiver._parameters.get("weight") is None:
         raise Refused(
             f"{type(receiver).__name__} can't take its units' output: it must be a Linear or a Conv"
         )
-    units = int(module.weight.shape[0])  # type: ignore[index]
-    if isinstance(receiver, nn.Linear):
-        from_conv = not isinstance(module, nn.Linear)
-        fits = receiver.in_features % units == 0 if from_conv else receiver.in_features == units
-        fits = fits and (flattened or not from_conv)
-    else:
-        fits = bool(receiver.in_channels == units)
-    if not fits:
+    units, given = units_of(module), _inputs(receiver)
+    from_conv, to_conv = (family_root(type(each), "conv") is not None for each in (module, receiver))
+    fits_flat = flattened and given % units == 0
+    if not (fits_flat if from_conv and not to_conv else given == units):
         raise Refused(f"its {units} units aren't the inputs of the {type(receiver).__name__} behind it")
+
+
+def _inputs(receiver: nn.Module) -> int:
+    """Give the number of inputs that a layer takes of each sample, or place."""
+    if family_root(type(receiver), "conv") is not None:
+        return int(receiver.in_channels)  # type: ignore[arg-type]
+    if isinstance(receiver, nn.Linear):
+        return receiver.in_features
+    return int(receiver.weight.shape[0])  # type: ignore[index]
 
 
 @dataclass
@@ -106,17 +193,21 @@ class _Search:
 
     Args:
         graphs: the model's graphs.
+        takes: says of a module whether it is a layer that may be what is looked for.
         receivers: the layers that take the value, each with the nodes that call it.
         norms: the normalisations on the way.
         flattened: whether each sample becomes a row on the way.
-        met: the nodes that were followed.
+        met: the nodes that were followed, each with the container whose graph it is in.
+        crossed: the containers that the value left or entered.
     """
 
     graphs: Graphs
+    takes: Callable[[nn.Module], bool]
     receivers: dict[nn.Module, list[fx.Node]] = field(default_factory=dict)
     norms: list[nn.Module] = field(default_factory=list)
     flattened: bool = False
-    met: set[fx.Node] = field(default_factory=set)
+    met: dict[fx.Node, nn.Module] = field(default_factory=dict)
+    crossed: list[nn.Module] = field(default_factory=list)
 
     def after(self, module: nn.Module) -> None:
         """Follow a module's output in every container that calls it."""
@@ -128,7 +219,7 @@ class _Search:
         """Give the one layer that was found."""
         if len(self.receivers) != 1:
             names = ", ".join(type(each).__name__ for each in self.receivers) or "nothing"
-            raise Refused(f"{_WHERE}: {len(self.receivers)} layers take it ({names})")
+            raise _NotFoundError(f"{len(self.receivers)} layers take it ({names})")
         return next(iter(self.receivers))
 
     def check_alone(self, receiver: nn.Module) -> None:
@@ -139,15 +230,15 @@ class _Search:
             for call in self.graphs.all_calls(caller.module, receiver)
         )
         if any(call not in self.receivers[receiver] for call in calls):
-            raise Refused(f"{_WHERE}: {type(receiver).__name__} behind it takes other values too")
+            raise _NotFoundError(f"{type(receiver).__name__} behind it takes other values too")
 
     def _follow(self, value: fx.Node, container: nn.Module) -> None:
         if value in self.met:
             return
-        self.met.add(value)
+        self.met[value] = container
         users = consumers(value)
         if not users:
-            raise Refused(f"{_WHERE}: nothing uses its output")
+            raise _NotFoundError("nothing uses its output")
         for user in users:
             self._pass_on(value, user, container)
 
@@ -155,27 +246,27 @@ class _Search:
         module = called_module(user, container)
         if user.op == "output":
             self._leave(value, user, container)
-        elif module is not None and has_units(module):
+        elif module is not None and self.takes(module):
             self.receivers.setdefault(module, []).append(user)
         elif self._keeps_units(user, container):
             self._follow(user, container)
         elif module is not None and may_enter(module):
             self._enter(user, module)
         else:
-            raise Refused(f"{_WHERE}: it is followed by {describe(user, container)}")
+            raise _NotFoundError(f"it is followed by {describe(user, container)}")
 
     def _leave(self, value: fx.Node, user: fx.Node, container: nn.Module) -> None:
         if container is self.graphs.tree.model:
-            raise Refused(f"{_WHERE}: it is followed by the model's end")
+            raise _NotFoundError("it is followed by the model's end")
         if user.args[0] is not value:
-            raise Refused(f"{_WHERE}: its container gives it back among other things")
+            raise _NotFoundError("its container gives it back among other things")
+        self.crossed.append(container)
         self.after(container)
 
     def _enter(self, user: fx.Node, module: nn.Module) -> None:
         if len(user.args) + len(user.kwargs) != 1:
-            raise Refused(
-                f"{_WHERE}: it is followed by {type(module).__name__}, which takes other values too"
-            )
+            raise _NotFoundError(f"it is followed by {type(module).__name__}, which takes other values too")
+        self.crossed.append(module)
         for variant in self.graphs.variants(module):
             for node in variant.graph.nodes:
                 if node.op == "placeholder":
