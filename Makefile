@@ -52,7 +52,7 @@ $(BENCH_VENV)/.installed: pyproject.toml constraints.txt
 	$(BENCH_VENV)/bin/python -m pip install --quiet --constraint constraints.txt torch
 	$(BENCH_VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable .
 	$(BENCH_VENV)/bin/python -m pip install --quiet --constraint constraints.txt nmn==0.3.5 torchao peft \
-		torchvision pytorch_bio_transformations==0.0.5
+		torchvision pytorch_bio_transformations==0.0.5 dno==0.5.3
 	touch $@
 
 bench: $(BENCH_VENV)/.installed

@@ -114,8 +114,8 @@ class DnoReader:
         listed = "\n".join(f"  {told[name].label}: {reason}" for name, reason in self.problems.items())
         raise ArchitectureError(
             f"{self.where}: {len(self.problems)} of {len(told)} nodes can't be made:\n{listed}\n"
-            "Pass module_factory= (--factory), a function from the name of a class to a module; or repair=True "
-            f"(--repair), to put a {self.fallback} in their places"
+            "Pass module_factory= (--factory), a function from the name of a class to a module, or "
+            f"repair=True (--repair), to put a {self.fallback} in their places"
         )
 
     def _branch(self, network: DynamicNetwork, told: Told, source: str) -> None:

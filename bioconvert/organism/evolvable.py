@@ -92,15 +92,18 @@ class BaseEvolvableModule(Node, Holder):
         Node.regrow(self, {"node_record": self.node_record})
         return [(self, name) for name in grown_names(self)] if not had else []
 
-    @property
-    def runner(self) -> nn.Module:
-        """What to call: the node itself, or what it holds where that comes to the same."""
-        if type(self) is BaseEvolvableModule and not (
-            GROWN in self._modules
-            or self._forward_hooks
-            or self._forward_pre_hooks
-            or self._backward_hooks
-            or self._backward_pre_hooks
-        ):
-            return self._modules["child_module"]  # type: ignore[return-value]
-        return self
+
+def runner(node: BaseEvolvableModule) -> nn.Module:
+    """Say what to call: the node itself, or what it holds where that comes to the same."""
+    # Asked for every node in every forward pass, so that nothing here is looped over or looked up twice.
+    children = node._modules
+    if (
+        len(children) > 1
+        or node._forward_hooks
+        or node._forward_pre_hooks
+        or node._backward_hooks
+        or node._backward_pre_hooks
+        or type(node) is not BaseEvolvableModule
+    ):
+        return node
+    return children["child_module"]  # type: ignore[return-value]

@@ -13,7 +13,7 @@ from bioconvert.core.errors import ConversionError, OptionError
 from bioconvert.core.suggest import hint
 from bioconvert.graph.grown import ORGANISM
 from bioconvert.organism.config import DnoConfig
-from bioconvert.organism.evolvable import PARENTS, BaseEvolvableModule
+from bioconvert.organism.evolvable import PARENTS, BaseEvolvableModule, runner
 from bioconvert.organism.joining import as_floating, averaged, summed
 from bioconvert.organism.manager import OrganismManager, kind_of
 from bioconvert.organism.module_spec import SpecReader, SpecWriter
@@ -112,7 +112,8 @@ class DynamicNetwork(nn.Module):
     @property
     def members(self) -> Mapping[str, BaseEvolvableModule]:
         """The nodes of the graph by ``id``, each behind its parents; without the branches beside them."""
-        return self.modules_dict._modules  # type: ignore[return-value]
+        # Asked in every forward pass: past the search for an attribute, which is slow.
+        return self._modules[MEMBERS]._modules  # type: ignore[return-value, union-attr]
 
     @property
     def parents(self) -> Parents:
@@ -195,21 +196,21 @@ class DynamicNetwork(nn.Module):
     def forward(self, x: Any) -> Any:
         """Run every node once; a node that isn't active is left out, as if it were removed."""
         members = self.members
-        idle = tuple(name for name, member in members.items() if not member.node_record["active"])
-        plan = self._derived.schedules.get(idle) or self._scheduled(idle)
+        idle = [name for name, member in members.items() if not member.node_record["active"]]
+        plan = self._derived.schedules.get(tuple(idle)) or self._scheduled(tuple(idle))
         values: dict[str, Any] = {}
         for name, parents, casts, copies, done in plan.steps:
-            if not parents:
-                given = as_floating(x) if casts else x
-            elif len(parents) == 1:
-                given = values[parents[0]]
-            else:
+            if len(parents) == 1:
+                given = values.pop(parents[0]) if done else values[parents[0]]
+            elif parents:
                 given = summed(parents, values)
+                for each in done:
+                    del values[each]
+            else:
+                given = as_floating(x) if casts else x
             if copies and isinstance(given, torch.Tensor):
                 given = given.clone()
-            values[name] = members[name].runner(given)
-            for each in done:
-                del values[each]
+            values[name] = runner(members[name])(given)
         return values[plan.outputs[0]] if len(plan.outputs) == 1 else averaged(plan.outputs, values)
 
     def set_active_expert(self, expert: str) -> None:

@@ -39,6 +39,7 @@ RUNS = {
     "optimizer-surgery": ["--seeds", "2"],
 }
 SLOW = {
+    "optimizer-surgery",
     "context-kernels",
     "consolidation",
     "yat-from-scratch",
