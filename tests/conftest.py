@@ -1,10 +1,20 @@
 """Fixtures for every test."""
 
+import sys
 from importlib.util import find_spec
 
 import pytest
 
 from bioconvert.checkpoint.torchvision_ops import import_torchvision, import_with_torchvision
+
+
+@pytest.fixture(autouse=True)
+def _compiled_anew():
+    """Let no test count the compilations of another: torch.compile gives up after some of the same code."""
+    yield
+    dynamo = sys.modules.get("torch._dynamo")
+    if dynamo is not None:
+        dynamo.reset()
 
 
 def _needs(name):

@@ -100,6 +100,7 @@ class ComposedConv2d(nn.Module):
 
     def _convolve(self, x: torch.Tensor, matrices: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         kernels = kernels_from(matrices, self.kernel_shape)
+        bias = None if bias is None else bias.to(x.dtype)
         if self.transpose:
             return self._spread(x, kernels, bias)
         left, right, top, bottom = self.padding

@@ -32,9 +32,14 @@ def extend_schedulers(optimizer: torch.optim.Optimizer, like: int) -> None:
 
 
 def _schedulers_of(optimizer: torch.optim.Optimizer) -> Iterator[Any]:
-    for found in gc.get_objects():
-        if (
-            issubclass(type(found), (LRScheduler, ReduceLROnPlateau))
-            and vars(found).get("optimizer") is optimizer
-        ):
+    kinds = {*_kinds(LRScheduler), *_kinds(ReduceLROnPlateau)}
+    # By exact class: to ask each of a million objects what it inherits from takes much longer.
+    for found in [each for each in gc.get_objects() if type(each) in kinds]:
+        if vars(found).get("optimizer") is optimizer:
             yield found
+
+
+def _kinds(cls: type) -> Iterator[type]:
+    yield cls
+    for each in cls.__subclasses__():
+        yield from _kinds(each)

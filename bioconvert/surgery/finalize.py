@@ -11,9 +11,9 @@ from torch import nn
 from bioconvert.graph.edits import Fade
 from bioconvert.graph.progress import count_step, counter_of
 from bioconvert.layers.tolerance import insist, tolerate
+from bioconvert.organism.optimizer import forget as forget_parameters
 from bioconvert.surgery.look import unwrapped
 from bioconvert.surgery.morphing import ADDED, PREFIX, STEP, STEPS, forget
-from bioconvert.surgery.optimizer import remove_parameters
 from bioconvert.surgery.step import Step, steps_of
 from bioconvert.surgery.steps import freeze, rebuild, tied_parameters
 
@@ -121,7 +121,7 @@ def finalize(model: nn.Module, *, optimizer: torch.optim.Optimizer | None = None
         if steps:
             rebuild(module)
     if optimizer is not None:
-        remove_parameters(optimizer, removed)
+        forget_parameters(optimizer, removed)
     return model
 
 

@@ -31,17 +31,6 @@ def add_parameters(
             _join(_group_for(optimizer, groups, parameter, undecayed), name, parameter)
 
 
-def remove_parameters(optimizer: torch.optim.Optimizer, removed: Iterable[torch.Tensor]) -> None:
-    """Let an optimizer forget parameters that are no longer part of the model."""
-    gone = {id(parameter) for parameter in removed}
-    for group in optimizer.param_groups:
-        kept = [i for i, parameter in enumerate(group["params"]) if id(parameter) not in gone]
-        for key in {"params", "param_names"} & group.keys():
-            group[key] = [group[key][i] for i in kept]
-    for parameter in [p for p in optimizer.state if id(p) in gone]:
-        del optimizer.state[parameter]
-
-
 @dataclass(frozen=True)
 class GroupsBefore:
     """The parameter groups of an optimizer at one moment, to go back to."""

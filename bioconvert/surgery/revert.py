@@ -11,9 +11,9 @@ from torch import nn
 from bioconvert.graph.classes import original_class
 from bioconvert.graph.grown import ORGANISM, is_put_together, without_grown
 from bioconvert.graph.resizing import fit_state, note_of, restore
+from bioconvert.organism.optimizer import forget
 from bioconvert.surgery.apply import RECORD
 from bioconvert.surgery.look import unwrapped
-from bioconvert.surgery.optimizer import remove_parameters
 from bioconvert.surgery.step import set_class, steps_of
 from bioconvert.surgery.steps import hand_back, undo
 
@@ -44,7 +44,7 @@ def revert(model: nn.Module, *, optimizer: torch.optim.Optimizer | None = None) 
         vars(root).pop(name, None)
     if optimizer is not None:
         left = {id(p) for p in root.parameters()}
-        remove_parameters(optimizer, [p for p in before if id(p) not in left])
+        forget(optimizer, [p for p in before if id(p) not in left])
         for tensor, shape in sizes.items():
             fit_state(optimizer, tensor, shape)
     return model
