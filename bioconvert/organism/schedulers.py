@@ -34,12 +34,12 @@ def extend_schedulers(optimizer: torch.optim.Optimizer, like: int) -> None:
 def _schedulers_of(optimizer: torch.optim.Optimizer) -> Iterator[Any]:
     kinds = {*_kinds(LRScheduler), *_kinds(ReduceLROnPlateau)}
     # By exact class: to ask each of a million objects what it inherits from takes much longer.
-    for found in [each for each in gc.get_objects() if type(each) in kinds]:
-        if vars(found).get("optimizer") is optimizer:
+    for found in gc.get_objects():
+        if type(found) in kinds and vars(found).get("optimizer") is optimizer:
             yield found
 
 
-def _kinds(cls: type) -> Iterator[type]:
+def _kinds(cls: type[Any]) -> Iterator[type[Any]]:
     yield cls
     for each in cls.__subclasses__():
         yield from _kinds(each)
