@@ -33,6 +33,15 @@ _WRAPPERS = {
 }
 
 
+def innermost(model: object) -> tuple[object, Wrapper | None]:
+    """Give the model that wrappers stand for, and the first of them that can't be looked through, if any."""
+    wrapper = wrapper_of(type(model))
+    while wrapper is not None and not wrapper.counted:
+        model = getattr(model, wrapper.inner)
+        wrapper = wrapper_of(type(model))
+    return model, wrapper
+
+
 def wrapper_of(cls: type) -> Wrapper | None:
     """Say what a model's class is, if it is one that stands in front of another model."""
     ancestors = ancestor_names(cls)

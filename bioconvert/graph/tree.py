@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import nn
 
@@ -61,6 +62,11 @@ class ModuleTree:
             if child is not None and id(child) not in inside:
                 name = f"{place.name}.{key}" if place.name else key
                 self._walk(Place(name, child, place, key), inside)
+
+    @cached_property
+    def by_name(self) -> Mapping[str, nn.Module]:
+        """The modules by every dotted name that they go by."""
+        return {place.name: place.module for place in self.places}
 
     def modules(self) -> Iterator[Place]:
         """Give each module once, at its first name."""

@@ -201,11 +201,10 @@ def carried(source: str, layer: nn.Module, *, length: int | None = None) -> torc
     if source not in frame.sources:
         raise ContextError(_ABSENT[_kind(source)].format(source.removeprefix(NODE)))
     found = frame.sources[source]
-    key = (source, length or 0)
-    if found is None or key not in frame.encoders:
+    if found is None or length is None or (source, length) not in frame.encoders:
         return found
     # For each layer anew: what a checkpoint repeats must do what was done the first time.
-    return encoded(found, *frame.encoders[key])
+    return encoded(found, *frame.encoders[source, length])
 
 
 _ABSENT = {

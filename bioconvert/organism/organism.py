@@ -13,7 +13,7 @@ from torch import nn
 
 from bioconvert.core.errors import OptionError
 from bioconvert.core.suggest import hint
-from bioconvert.core.wrappers import wrapper_of
+from bioconvert.core.wrappers import innermost
 from bioconvert.graph.grown import ORGANISM
 from bioconvert.organism.binding import Binding
 from bioconvert.organism.clone import clone_of
@@ -326,14 +326,12 @@ def _named(seats: Seats, wanted: str) -> Iterable[str]:
 
 def _inside(model: nn.Module) -> nn.Module:
     """Give the model in its wrappers."""
-    if not isinstance(model, nn.Module):
-        raise OptionError(f"a model must be an instance of torch.nn.Module, not {type(model).__name__}")
-    wrapper = wrapper_of(type(model))
-    if wrapper is None:
-        return model
-    if wrapper.counted:
+    inner, wrapper = innermost(model)
+    if not isinstance(inner, nn.Module):
+        raise OptionError(f"a model must be an instance of torch.nn.Module, not {type(inner).__name__}")
+    if wrapper is not None:
         raise OptionError(
             f"the model is {wrapper.said}, which has taken note of its parameters and would miss new ones: "
             "let the model itself grow, and wrap it afterwards"
         )
-    return _inside(getattr(model, wrapper.inner))
+    return inner

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from bioconvert import layers
@@ -63,9 +63,9 @@ def features_of(source: str, site: Site, own: int, length: int) -> int:
         own: number of features that the layer takes in.
         length: how wide it is afterwards.
     """
-    modules = _modules(site)
     if source == _SELF:
         return own
+    modules = _modules(site)
     if source == _INPUT:
         widths: Iterator[int] = (width for m in modules.values() if (width := _taken_in(m)) is not None)
     else:
@@ -127,9 +127,10 @@ def wiring(source: str, site: Site, *, length: int, encoder: Encoder, features: 
     return {"": Change(into=into, adds=adds, hooks=tuple(hooks), summary=summary), **elsewhere}
 
 
-def _modules(site: Site) -> dict[str, Any]:
+def _modules(site: Site) -> Mapping[str, Any]:
     graphs: Any = site.graphs
-    return {place.name: place.module for place in graphs.tree.places}
+    found: Mapping[str, Any] = graphs.tree.by_name
+    return found
 
 
 def _encoder(name: str, length: int, features: int) -> dict[str, TensorRecipe]:

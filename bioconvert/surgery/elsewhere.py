@@ -37,9 +37,9 @@ def elsewhere_of(change: Change, look: Look) -> tuple[Elsewhere, ...]:
     Raises:
         Refused: there is none of that name, or it can't change.
     """
-    modules = {place.name: place.module for place in look.tree.places}
     found = []
     for path, other in change.elsewhere.items():
+        modules = look.tree.by_name
         if path not in modules:
             raise Refused(f"there is no module {path!r}. {hint(path, modules)}")
         new = _missing(modules[path], other)

@@ -12,7 +12,7 @@ from torch import nn
 from bioconvert.core.classes import ancestor_names
 from bioconvert.core.errors import ConversionError, OptionError
 from bioconvert.core.families import family_of, family_root
-from bioconvert.core.wrappers import wrapper_of
+from bioconvert.core.wrappers import innermost
 from bioconvert.graph.classes import original_class
 from bioconvert.graph.flow import Graphs
 from bioconvert.graph.nodes import may_enter
@@ -35,18 +35,16 @@ def unwrapped(model: object) -> nn.Module:
         OptionError: it is no module.
         ConversionError: it is wrapped in what can't take new parameters.
     """
-    if not isinstance(model, nn.Module):
-        given = model.__name__ if isinstance(model, type) else type(model).__name__
+    inner, wrapper = innermost(model)
+    if not isinstance(inner, nn.Module):
+        given = inner.__name__ if isinstance(inner, type) else type(inner).__name__
         raise OptionError(f"a model must be an instance of torch.nn.Module, not {given}")
-    wrapper = wrapper_of(type(model))
-    if wrapper is None:
-        return model
-    if wrapper.counted:
+    if wrapper is not None:
         raise ConversionError(
             f"the model is {wrapper.said}, which has taken note of its parameters already: "
             "work on the model itself, and wrap it afterwards"
         )
-    return unwrapped(getattr(model, wrapper.inner))
+    return inner
 
 
 @dataclass(frozen=True, slots=True, eq=False)

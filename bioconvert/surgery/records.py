@@ -32,7 +32,7 @@ from bioconvert.surgery.notation import (
     hook_to_json,
 )
 from bioconvert.surgery.regrowing import regrown
-from bioconvert.surgery.step import Dropping, Step, put_on, steps_of
+from bioconvert.surgery.step import Dropping, Step, own_values, put_on, steps_of
 from bioconvert.surgery.steps import remember, rewrite
 
 Json = dict[str, Any]
@@ -294,7 +294,7 @@ def _repeat(module: nn.Module, record: Json, places: Mapping[str, Place]) -> Non
         hooks=tuple(hook_of_json(each) for each in record.get("hooks", ())),
     )
     put_on(module, step)
-    vars(module).update(copy.deepcopy(step.attributes))
+    vars(module).update(own_values(step.attributes))
     if step.morph is not None:
         vars(module)[AFTER] = step.after
     for name, spec in record["tensors"].items():

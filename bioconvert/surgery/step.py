@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -103,6 +104,14 @@ class Step:
         if self.morph is not None:
             return morphing_class(self.into, base, self.morph.own)
         return compose(self.into, base)
+
+
+def own_values(attributes: Mapping[str, object]) -> dict[str, object]:
+    """Give a module's own copy of attributes: what may change is copied, and numbers and words are not."""
+    return {
+        name: copy.deepcopy(value) if isinstance(value, (dict, list, tuple, set)) else value
+        for name, value in attributes.items()
+    }
 
 
 def steps_of(module: nn.Module) -> list[Step]:

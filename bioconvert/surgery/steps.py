@@ -6,7 +6,6 @@ model.
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping
 from typing import Any
@@ -26,7 +25,16 @@ from bioconvert.layers.tolerance import insist, tolerate
 from bioconvert.surgery.hooking import hook_up, made_hooks, unhook
 from bioconvert.surgery.morphing import AFTER, forget
 from bioconvert.surgery.own_tensors import is_registered, made_tensor, own_tensor, required
-from bioconvert.surgery.step import Step, beneath, place_for, put_on, set_class, steps_of, take_off
+from bioconvert.surgery.step import (
+    Step,
+    beneath,
+    own_values,
+    place_for,
+    put_on,
+    set_class,
+    steps_of,
+    take_off,
+)
 
 NO_STREAM = Stream(0, "")
 
@@ -63,7 +71,7 @@ def carry_out(
     step.filled = tuple(each for each in change.adds if is_registered(module, each))
     step.kept = {each: required(module, each).detach().clone() for each in change.overwrites}
     put_on(module, step)
-    vars(module).update(copy.deepcopy(step.attributes))
+    vars(module).update(own_values(step.attributes))
     if step.morph is not None:
         vars(module)[AFTER] = step.after
     for each, recipe in change.adds.items():
