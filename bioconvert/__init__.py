@@ -17,6 +17,7 @@ from bioconvert.version import __version__
 if TYPE_CHECKING:
     from bioconvert import compat as compat
     from bioconvert import functional as functional
+    from bioconvert import integrations as integrations
     from bioconvert import layers as layers
     from bioconvert.api import (
         Organism,
@@ -49,6 +50,7 @@ __all__ = [
     "drift",
     "finalize",
     "functional",
+    "integrations",
     "layers",
     "load",
     "morph_step",
@@ -71,7 +73,7 @@ _FUNCTIONS = (
     "revert",
     "save",
 )
-_PACKAGES = ("compat", "functional", "layers")
+_PACKAGES = ("compat", "functional", "integrations", "layers")
 _export = lazy_exports(
     __name__,
     {

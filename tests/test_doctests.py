@@ -15,13 +15,17 @@ MODULES = [
     if not info.name.endswith("__main__")
 ]
 NEEDS_TRITON = ("bioconvert.functional.triton_kernels", "bioconvert.functional.triton_yat")
+INTEGRATIONS = "bioconvert.integrations."
+"""Each module there is named as the library that its examples use, for which there is a fixture."""
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_examples_in_docstrings_are_true(name):
+def test_examples_in_docstrings_are_true(name, request):
     """Every example gives what it says; torch and nn are at hand, as they are to a reader."""
     if name in NEEDS_TRITON:
         pytest.importorskip("triton", reason="the Triton kernels need the package triton")
+    if name.startswith(INTEGRATIONS):
+        request.getfixturevalue(name.removeprefix(INTEGRATIONS))
     module = importlib.import_module(name)
     found = doctest.testmod(
         module,

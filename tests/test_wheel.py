@@ -39,8 +39,10 @@ def test_the_rules_come_along(wheel):
 
 
 def test_every_source_file_comes_along(wheel):
-    """No package is forgotten, nor the marker of typed code."""
-    sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "bioconvert").rglob("*.py")}
+    """No package is forgotten, nor the templates of pages and the marker of typed code."""
+    package = ROOT / "bioconvert"
+    files = [path for kind in ("*.py", "*.j2") for path in package.rglob(kind)]
+    sources = {path.relative_to(ROOT).as_posix() for path in files}
     assert sources | {"bioconvert/py.typed"} <= set(wheel.namelist())
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,19 @@ from torch import nn
 from bioconvert.checkpoint.architectures import timm_models, transformers_models
 from bioconvert.checkpoint.architectures.callables import CALLABLE
 from bioconvert.checkpoint.architectures.kind import Kind
+from bioconvert.checkpoint.architectures.tensor_trees import TENSORS, tree_of
 from bioconvert.checkpoint.architectures.timm_models import TIMM
 from bioconvert.checkpoint.architectures.torchvision_models import TORCHVISION
 from bioconvert.checkpoint.architectures.transformers_models import TRANSFORMERS
+from bioconvert.checkpoint.guessing import looks_like
 from bioconvert.checkpoint.layout import CONFIG, MANIFEST
 from bioconvert.checkpoint.manifest import read_manifest
 from bioconvert.checkpoint.shards import read_text
 from bioconvert.checkpoint.strict_json import parse_object
+from bioconvert.checkpoint.ties import Ties
 from bioconvert.core.errors import ArchitectureError, BioconvertError
 
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (TRANSFORMERS, TIMM, TORCHVISION, CALLABLE)}
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (TRANSFORMERS, TIMM, TORCHVISION, TENSORS, CALLABLE)}
 FORMS = "timm:NAME, torchvision:NAME, hf:CONFIG or package.module:callable"
 _MAX_CONFIG = 16 << 20
 
@@ -33,7 +36,8 @@ class Architecture:
     """How a base model is built.
 
     Args:
-        kind: ``"transformers"``, ``"timm"``, ``"torchvision"`` or ``"callable"``.
+        kind: ``"transformers"``, ``"timm"``, ``"torchvision"``, ``"callable"``, or ``"tensors"`` where only
+            names and shapes are known.
         name: class, model or callable, by its name there.
         args: its arguments, as JSON has them; the whole configuration for transformers.
     """
@@ -128,19 +132,36 @@ def architecture_in(folder: Path) -> Architecture | None:
 
 
 def choose_architecture(
-    source: Path, arch: str | None = None, arch_args: Mapping[str, Any] | None = None
+    source: Path,
+    arch: str | None = None,
+    arch_args: Mapping[str, Any] | None = None,
+    *,
+    tensors: Mapping[str, tuple[str, Sequence[int]]] | None = None,
+    ties: Ties = (),
 ) -> Architecture:
     """Say of which architecture a checkpoint is: what the caller names, or else what its folder names.
 
+    Args:
+        source: file or folder.
+        arch: as ``--arch`` says it.
+        arch_args: its arguments.
+        tensors: the checkpoint's tensors: name → number format and shape. With them, a checkpoint of which
+            nothing says the architecture is a tree of tensors.
+        ties: groups of names among these that stand for one tensor.
+
     Raises:
-        ArchitectureError: neither names one.
+        ArchitectureError: nothing names one, and ``tensors`` aren't given.
     """
     if arch is not None:
         return parse_arch(arch, arch_args)
     found = architecture_in(source) if source.is_dir() else None
+    if found is None and tensors is not None and not arch_args:
+        return Architecture(TENSORS.name, *tree_of(tensors, ties))
     if found is None:
+        guess = looks_like({name: shape for name, (_, shape) in (tensors or {}).items()})
         raise ArchitectureError(
             f"{source}: nothing says of which architecture it is; name it by --arch {FORMS}"
+            + (f". {guess}" if guess else "")
         )
     return Architecture(found.kind, found.name, {**found.args, **_as_json(arch_args or {})})
 

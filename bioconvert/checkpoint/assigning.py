@@ -5,21 +5,24 @@ from __future__ import annotations
 import logging
 import re
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import nn
 
+from bioconvert.checkpoint.guessing import looks_like
 from bioconvert.checkpoint.module_state import make_loadable
 from bioconvert.checkpoint.provenance import fitting_prefix
 from bioconvert.checkpoint.reading import Checkpoint
+from bioconvert.checkpoint.renamed import names_in_model
 from bioconvert.checkpoint.ties import leaders, same_object, tie_groups
 from bioconvert.core.errors import ArchitectureError
 
 _log = logging.getLogger("bioconvert")
 _SHOWN = 5
+Same = Callable[[torch.Tensor, torch.Tensor], bool]
 
 
 def load_into(model: nn.Module, checkpoint: Checkpoint, allow_missing: Iterable[str] = ()) -> None:
@@ -39,7 +42,7 @@ def load_into(model: nn.Module, checkpoint: Checkpoint, allow_missing: Iterable[
     """
     put_back = fitting_prefix(checkpoint.prefix, checkpoint.tensors, model.state_dict().keys())
     tensors = {put_back + name: tensor for name, tensor in checkpoint.tensors.items()}
-    assign(model, _without_ignored(model, tensors), allow_missing=allow_missing, where=str(checkpoint.source))
+    assign(model, without_ignored(model, tensors), allow_missing=allow_missing, where=str(checkpoint.source))
 
 
 def assign(
@@ -64,18 +67,12 @@ def assign(
             named.
     """
     state = model.state_dict(keep_vars=True)
-    targets = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
+    targets = tensors_in(state)
     if any(target.is_meta for target in targets.values()):
         raise ArchitectureError(
             "the model to load into must have values; build it on the CPU, not on the meta device"
         )
-    given = _with_tied(targets, tensors)
-    allowed = {
-        name for name in targets if any(fnmatchcase(name, glob) for glob in allow_missing)
-    } - given.keys()
-    problems = _problems(targets, given, allowed)
-    if problems:
-        raise ArchitectureError(f"{where} doesn't fit the model: {'; '.join(problems)}")
+    given, allowed = fitting(targets, tensors, allow_missing, where, _same_values)
     if allowed:
         _log.warning("%d tensors keep the values they were built with: %s", len(allowed), _listed(allowed))
     make_loadable(targets, given)
@@ -91,6 +88,44 @@ def assign(
         raise ArchitectureError(f"{where} doesn't fit the model: its loading left out {left}")
 
 
+def tensors_in(state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """Give what is a tensor in a state dict."""
+    return {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
+
+
+def fitting(
+    targets: Mapping[str, torch.Tensor],
+    tensors: Mapping[str, torch.Tensor],
+    allow_missing: Iterable[str],
+    where: str,
+    same: Same,
+) -> tuple[dict[str, torch.Tensor], set[str]]:
+    """Check that tensors fit a model; neither needs values.
+
+    Args:
+        targets: the model's tensors by name.
+        tensors: those to be loaded; one of each tie is enough.
+        allow_missing: globs of names that may be lacking.
+        where: where the tensors come from, for the error text.
+        same: says whether two of them have the same values.
+
+    Returns:
+        One of the tensors for each name, and the names that have none.
+
+    Raises:
+        ArchitectureError: see :func:`assign`.
+    """
+    given = _with_tied(targets, tensors)
+    matching = {name for name in targets if any(fnmatchcase(name, glob) for glob in allow_missing)}
+    allowed = matching - given.keys()
+    problems = _problems(targets, given, allowed, same)
+    if problems:
+        guess = looks_like({name: tuple(tensor.shape) for name, tensor in tensors.items()})
+        problems += [guess] if guess else []
+        raise ArchitectureError(f"{where} doesn't fit the model: {'; '.join(problems)}")
+    return given, allowed
+
+
 def _with_tied(
     targets: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
@@ -104,7 +139,10 @@ def _with_tied(
 
 
 def _problems(
-    targets: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor], allowed: Iterable[str]
+    targets: Mapping[str, torch.Tensor],
+    given: Mapping[str, torch.Tensor],
+    allowed: Iterable[str],
+    same: Same,
 ) -> list[str]:
     missing = targets.keys() - given.keys() - set(allowed)
     unexpected = given.keys() - targets.keys()
@@ -122,14 +160,16 @@ def _problems(
         problems.append(f"{len(shapes)} shapes differ: {_listed(shapes.values())}")
     if shapes and not missing and not unexpected:
         problems += _class_hint(targets, given, shapes)
-    return problems + ([] if shapes else _contradicted(targets, given))
+    return problems + ([] if shapes else _contradicted(targets, given, same))
 
 
-def _contradicted(targets: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) -> list[str]:
+def _contradicted(
+    targets: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor], same: Same
+) -> list[str]:
     """Name tensors that the model ties and of which different values were given."""
     aliases = leaders(tie_groups(targets, same_object))
     pairs = [(name, first) for name, first in aliases.items() if name in given and first in given]
-    odd = [f"{name} and {first}" for name, first in pairs if not _same_values(given[name], given[first])]
+    odd = [f"{name} and {first}" for name, first in pairs if not same(given[name], given[first])]
     return [f"the model ties {_listed(odd)}, which differ there"] if odd else []
 
 
@@ -160,11 +200,17 @@ def _class_hint(
     ]
 
 
-def _without_ignored(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Leave out what a class of transformers declares to be of no use, such as stored causal masks."""
+def without_ignored(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Give tensors under the model's names, without what it declares to be of no use.
+
+    Both concern models of transformers: newer versions call parts of them otherwise than files do, and some
+    files hold causal masks and the like.
+    """
+    names = names_in_model(model, tensors)
+    tensors = {names[name]: tensor for name, tensor in tensors.items()}
     patterns = getattr(model, "_keys_to_ignore_on_load_unexpected", None)
     if not isinstance(patterns, (list, set, tuple)):
-        return dict(tensors)
+        return tensors
     known = model.state_dict().keys()
     ignored = [n for n in tensors if n not in known and any(re.search(str(p), n) for p in patterns)]
     if ignored:
@@ -175,4 +221,9 @@ def _without_ignored(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> d
 def _listed(names: Iterable[str]) -> str:
     ordered = sorted(names)
     more = f" and {len(ordered) - _SHOWN} more" if len(ordered) > _SHOWN else ""
-    return ", ".join(name[:200] for name in ordered[:_SHOWN]) + more
+    return ", ".join(_printable(name[:200]) for name in ordered[:_SHOWN]) + more
+
+
+def _printable(name: str) -> str:
+    """Give a name without line breaks and other control characters, which a file may have in it."""
+    return name if name.isprintable() else repr(name)

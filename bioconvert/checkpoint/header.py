@@ -22,8 +22,12 @@ MAX_HEADER = 100_000_000
 """The bound of the format's reference implementation."""
 MAX_TENSORS = 250_000
 """More than twice the tensors of the largest public models; their header parses within some hundred MiB."""
+_MAX_VALUES = 12 * MAX_TENSORS
+"""Three fields, two lists and an object a tensor, with a shape of five sizes and its separators."""
 _MAX_SIZE = 1 << 63
 _MAX_DIMENSIONS = 64
+_ZIP = b"PK\x03\x04\x14"
+"""How a zip file of version 2.0 begins; as the length of a header that would be far too much."""
 _FIELDS = {"dtype", "shape", "data_offsets"}
 
 
@@ -83,13 +87,20 @@ def read_header(path: Path) -> Header:
 
 
 def header_of(handle: BinaryIO, path: Path) -> Header:
-    """Read and check the header of an open safetensors file; see :func:`read_header`."""
+    """Read and check the header of an open safetensors file; see :func:`read_header`.
+
+    A ``model.pt`` that we wrote has a table of the same form.
+    """
     size = size_of(handle)
+    if size > LENGTH_BYTES and _read(handle, 0, LENGTH_BYTES).startswith(_ZIP):
+        from bioconvert.checkpoint.torch_table import table_of
+
+        return table_of(handle, path)
     text = _header_text(handle, path, size)
-    fields = parse_object(text, f"{path}: the header")
+    fields = parse_object(text, f"{path}: the header", most=_MAX_VALUES)
     metadata = _metadata(path, fields.pop("__metadata__", {}))
     data_start = LENGTH_BYTES + len(text)
-    entries = [_entry(path, name, value, data_start) for name, value in fields.items()]
+    entries = [entry_of(path, name, value, data_start) for name, value in fields.items()]
     entries.sort(key=lambda entry: (entry.start, entry.stop, entry.name))
     _check_cover(path, entries, data_start, size)
     return Header(path, {entry.name: entry for entry in entries}, metadata, size, data_start)
@@ -129,7 +140,7 @@ def _metadata(path: Path, value: object) -> dict[str, str]:
     return value
 
 
-def _entry(path: Path, name: str, value: object, data_start: int) -> TensorEntry:
+def entry_of(path: Path, name: str, value: object, data_start: int) -> TensorEntry:
     where = f"{path}: tensor {name[:200]!r}"
     if not isinstance(value, dict) or set(value) != _FIELDS:
         raise CorruptFileError(f"{where} must have exactly the fields dtype, shape and data_offsets")

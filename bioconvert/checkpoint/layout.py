@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from bioconvert.checkpoint.needs_code import NeedsCodeError
 from bioconvert.checkpoint.shards import INDEX_SUFFIX, ShardIndex, check_inside, read_index
 from bioconvert.checkpoint.sniff import sniff
-from bioconvert.core.errors import CheckpointError, UnsafeFileError
+from bioconvert.core.errors import CheckpointError
 
 MANIFEST = "bioconvert.json"
 CONFIG = "config.json"
@@ -20,6 +21,7 @@ Format = Literal[
     "torch zip",
     "torch legacy",
     "huggingface",
+    "distributed",
     "bioconvert",
 ]
 
@@ -37,6 +39,7 @@ _PATTERNS = (
     "*.pth",
     "*.bin",
     "*.ckpt",
+    "*.pt2",
 )
 
 
@@ -57,15 +60,19 @@ class Layout:
     index: ShardIndex | None = None
 
 
-def locate(path: Path) -> Layout:
+def locate(path: Path, *, unsafe_pickle: bool = False) -> Layout:
     """Find the weight files that a path stands for.
+
+    Args:
+        path: a file or folder.
+        unsafe_pickle: whether a folder may be one that only code in it can read.
 
     Raises:
         CheckpointError: nothing there, nothing usable, or more than one thing it could mean.
-        UnsafeFileError: a folder that can only be read by running code.
+        NeedsCodeError: a folder that can only be read by running code.
     """
     if path.is_dir():
-        return _locate_in_folder(path)
+        return _locate_in_folder(path, unsafe_pickle=unsafe_pickle)
     if not path.exists():
         raise CheckpointError(f"{path}: there is no such file or folder")
     return _locate_file(path)
@@ -82,9 +89,16 @@ def _locate_file(path: Path) -> Layout:
     )
 
 
-def _locate_in_folder(folder: Path) -> Layout:
+def _locate_in_folder(folder: Path, *, unsafe_pickle: bool) -> Layout:
     if (folder / MANIFEST).exists():
         return Layout(folder, "bioconvert")
+    if _is_distributed(folder):
+        if not unsafe_pickle:
+            raise NeedsCodeError(
+                folder,
+                "is a distributed checkpoint (DCP, FSDP), whose metadata is a pickle that would run code",
+            )
+        return Layout(folder, "distributed", (folder / ".metadata", *sorted(folder.glob("*.distcp"))))
     weights = _weights_in(folder)
     check_inside(weights)
     layout = _locate_file(weights)
@@ -92,15 +106,16 @@ def _locate_in_folder(folder: Path) -> Layout:
     return Layout(folder, kind, layout.files, layout.index)
 
 
+def _is_distributed(folder: Path) -> bool:
+    if any((folder / name).exists() for name in _WEIGHTS):
+        return False
+    return (folder / ".metadata").exists() or any(folder.glob("*.distcp"))
+
+
 def _weights_in(folder: Path) -> Path:
     for name in _WEIGHTS:
         if (folder / name).exists():
             return folder / name
-    if (folder / ".metadata").exists() or any(folder.glob("*.distcp")):
-        raise UnsafeFileError(
-            f"{folder}: is a distributed checkpoint, whose metadata is a pickle that would run code; "
-            "consolidate it into one safetensors file where it was made"
-        )
     for pattern in _PATTERNS:
         found = sorted(file for file in folder.glob(pattern) if not file.name.startswith("."))
         if len(found) == 1:

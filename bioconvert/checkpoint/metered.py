@@ -6,7 +6,11 @@ import io
 from pathlib import Path
 from typing import BinaryIO
 
+from bioconvert.checkpoint.zip_archive import MAKERS
 from bioconvert.core.errors import UnsafeFileError
+
+_MAX_OBJECTS = 400_000
+"""Seven a tensor are usual, and thirty thousand tensors fit."""
 
 
 class Metered(io.RawIOBase):
@@ -21,6 +25,7 @@ class Metered(io.RawIOBase):
     def __init__(self, handle: BinaryIO, path: Path, limit: int):
         self._handle, self._path, self._limit = handle, path, limit
         self._left = limit
+        self._objects = 0
 
     def readable(self) -> bool:
         """Say that it can be read."""
@@ -44,7 +49,9 @@ class Metered(io.RawIOBase):
         Raises:
             UnsafeFileError: the pickles are longer than allowed.
         """
-        return self._spent(self._handle.read(size))
+        # A pickle may claim a text of four gigabytes: no more is asked for than may be read.
+        most = self._left + 1
+        return self._spent(self._handle.read(most if size < 0 else min(size, most)))
 
     def readline(self, size: int | None = -1) -> bytes:
         """Read a line of a pickle; see :meth:`read`."""
@@ -56,6 +63,12 @@ class Metered(io.RawIOBase):
 
     def _spent(self, content: bytes) -> bytes:
         self._left -= len(content)
+        # An opcode is read by itself, so that no text is counted.
+        self._objects += len(content) == 1 and content in MAKERS
+        if self._objects > _MAX_OBJECTS:
+            raise UnsafeFileError(
+                f"{self._path}: its pickle makes more than {_MAX_OBJECTS} objects; too many for weights"
+            )
         if self._left < 0:
             raise UnsafeFileError(
                 f"{self._path}: its pickle has more than {self._limit} bytes; no checkpoint needs as many"

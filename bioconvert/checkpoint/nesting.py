@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from bioconvert.core.errors import CheckpointError
+from bioconvert.checkpoint.ties import same_memory
+from bioconvert.core.errors import CheckpointError, OptionError, UnsafeFileError
+from bioconvert.core.suggest import hint
 
 KEYS = (
     "state_dict",
@@ -25,13 +27,14 @@ KEYS = (
     "state_dict_ema",
     "model_ema",
     "params_ema",
+    "app",
 )
 """Under which a training dict keeps its weights, in the order in which they are preferred."""
 
-PREFIXES = ("module.", "_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "model.")
-"""What DataParallel, torch.compile, FSDP, activation checkpointing and Lightning put before every name."""
-
+_SPARE = 64 << 20
+"""By how many bytes the tensors of a pickle may exceed its file: small tensors are expanded legitimately."""
 _DEPTH = 4
+_NAME_SHOWN = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +46,27 @@ class Found:
         nesting: the keys that lead to it, outermost first.
         passed_over: other places under which there are weights too, as keys joined by ``/``.
         left_out: names of entries that are no tensors.
+        said: what the training dict calls the architecture; a hint, and no more.
     """
 
     tensors: dict[str, torch.Tensor]
     nesting: tuple[str, ...] = ()
     passed_over: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    said: str = ""
 
 
-def find_state(loaded: object, path: Path) -> Found:
+def find_state(loaded: object, path: Path, weights: str | None = None) -> Found:
     """Find the state dict in what a file held.
+
+    Args:
+        loaded: what the file held.
+        path: the file, for the error text.
+        weights: keys that lead to the state dict that is meant, joined by ``/``, where there are several.
 
     Raises:
         CheckpointError: there is none, or several under names that nothing is known of.
+        OptionError: ``weights`` leads to none.
     """
     if isinstance(loaded, torch.Tensor):
         raise CheckpointError(f"{path}: holds one tensor without a name; save a dict of named tensors")
@@ -63,27 +74,85 @@ def find_state(loaded: object, path: Path) -> Found:
         raise CheckpointError(
             f"{path}: must hold a dict of named tensors, but holds a {type(loaded).__name__}"
         )
-    nesting: list[str] = []
-    passed_over: tuple[str, ...] = ()
-    state: Mapping[Any, Any] = loaded
+    nesting, passed_over = _asked_for(loaded, weights, path)
+    state = _inside(loaded, nesting)
     while keys := _keys_with_state(state, _DEPTH - len(nesting)):
         if keys[0] not in KEYS and len(keys) > 1:
-            shown = ", ".join(repr(key) for key in keys[:8])
+            shown = ", ".join(repr(key[:_NAME_SHOWN]) for key in keys[:8])
             raise CheckpointError(
-                f"{path}: holds several state dicts ({shown}); save the one you mean by itself"
+                f"{path}: holds several state dicts ({shown}); name the one you mean by --weights KEY"
             )
-        passed_over += tuple("/".join((*nesting, key)) for key in keys[1:])
+        if weights is None:
+            passed_over += ["/".join((*nesting, key)) for key in keys[1:]]
         nesting.append(keys[0])
         state = state[keys[0]]
     if not _is_state(state):
         raise CheckpointError(f"{path}: holds no state dict; it must be a dict of named tensors")
-    return _found(state, tuple(nesting), passed_over)
+    found = _found(state, tuple(nesting), tuple(passed_over))
+    return replace(found, said=_said(loaded)) if nesting else found
+
+
+def _asked_for(loaded: Mapping[Any, Any], weights: str | None, path: Path) -> tuple[list[str], list[str]]:
+    """Split what the caller named into keys, and name the other places that a training dict usually has."""
+    if weights is None:
+        return [], []
+    found, places = _match(loaded, weights) if weights else None, _places(loaded)
+    if found is None:
+        raise OptionError(
+            f"{path}: holds no weights under {weights[:_NAME_SHOWN]!r}. {hint(weights, places)}"
+        )
+    return list(found), [key for key in places if key != weights and key.rpartition("/")[2] in KEYS]
+
+
+def _match(value: object, weights: str) -> tuple[str, ...] | None:
+    """Find the keys whose joined text is given; a key may have a ``/`` in it."""
+    if not weights:
+        return () if isinstance(value, Mapping) and _leads_to_state(value, _DEPTH) else None
+    if not isinstance(value, Mapping):
+        return None
+    for key in value:
+        if isinstance(key, str) and key and f"{weights}/".startswith(f"{key}/"):
+            rest = _match(value[key], weights[len(key) + 1 :])
+            if rest is not None:
+                return (key, *rest)
+    return None
+
+
+def _places(loaded: Mapping[Any, Any]) -> list[str]:
+    """Name every state dict, as keys joined by ``/``, each once however often it is referred to."""
+    found: list[str] = []
+    seen: set[int] = set()
+    level: list[tuple[tuple[str, ...], Mapping[Any, Any]]] = [((), loaded)]
+    for _ in range(_DEPTH):
+        inner = [((*keys, key), item) for keys, value in level for key, item in _named_dicts(value, seen)]
+        found += ["/".join(keys) for keys, item in inner if _is_state(item)]
+        level = [(keys, item) for keys, item in inner if not _is_state(item)]
+    return found
+
+
+def _named_dicts(value: Mapping[Any, Any], seen: set[int]) -> Iterator[tuple[str, Mapping[Any, Any]]]:
+    for key, item in value.items():
+        if isinstance(key, str) and isinstance(item, Mapping) and id(item) not in seen:
+            seen.add(id(item))
+            yield key, item
+
+
+def _inside(loaded: Mapping[Any, Any], keys: Iterable[str]) -> Mapping[Any, Any]:
+    for key in keys:
+        loaded = loaded[key]
+    return loaded
 
 
 def _found(state: Mapping[Any, Any], nesting: tuple[str, ...], passed_over: tuple[str, ...]) -> Found:
     tensors = {str(name): value.detach() for name, value in state.items() if isinstance(value, torch.Tensor)}
     left_out = tuple(str(name) for name, value in state.items() if not isinstance(value, torch.Tensor))
     return Found(tensors, nesting, passed_over, left_out)
+
+
+def _said(loaded: Mapping[Any, Any]) -> str:
+    """Read what a training script, timm's for one, noted of the architecture."""
+    said = loaded.get("arch")
+    return said if isinstance(said, str) and said.isprintable() and len(said) <= _NAME_SHOWN else ""
 
 
 def _is_state(value: object) -> bool:
@@ -108,16 +177,20 @@ def _leads_to_state(value: object, depth: int) -> bool:
     return isinstance(value, Mapping) and (_is_state(value) or bool(_keys_with_state(value, depth)))
 
 
-def common_prefix(names: Iterable[str]) -> str:
-    """Give what wrappers put before *every* name, in any nesting; empty where one name lacks it."""
-    remaining = list(names)
-    stripped = ""
-    while remaining:
-        prefix = next(
-            (p for p in PREFIXES if all(n.startswith(p) and len(n) > len(p) for n in remaining)), None
-        )
-        if prefix is None:
-            break
-        stripped += prefix
-        remaining = [name[len(prefix) :] for name in remaining]
-    return stripped
+def check_tensors(tensors: Mapping[str, torch.Tensor], source: Path, size: int) -> None:
+    """Refuse tensors that no state dict of plain modules has, or that claim more than could be stored.
+
+    Raises:
+        CheckpointError: a tensor is sparse, quantized or without values; it is named.
+        UnsafeFileError: they claim more than they could have been stored in.
+    """
+    for name, tensor in tensors.items():
+        if tensor.layout is not torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
+            raise CheckpointError(
+                f"{source}: tensor {name[:_NAME_SHOWN]!r} must be dense and have values; make it so and "
+                "save again"
+            )
+    distinct = {same_memory(tensor): tensor.numel() * tensor.element_size() for tensor in tensors.values()}
+    claimed = sum(distinct.values())
+    if claimed > size + _SPARE:
+        raise UnsafeFileError(f"{source}: has {size} bytes, but its tensors claim {claimed}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
@@ -11,11 +12,18 @@ from bioconvert.checkpoint.torch_dtypes import CODES
 from bioconvert.checkpoint.writing import Payload
 from bioconvert.core.errors import CheckpointError
 
+if TYPE_CHECKING:
+    from bioconvert.checkpoint.paging import Pager
+
 _SHOWN = 5
 
 
-def payloads_of(tensors: Mapping[str, torch.Tensor]) -> list[Payload]:
+def payloads_of(tensors: Mapping[str, torch.Tensor], pager: Pager | None = None) -> list[Payload]:
     """Give the payloads of tensors, which are copied only if not contiguous, and only while being written.
+
+    Args:
+        tensors: tensors by name.
+        pager: gives the values of those that aren't in memory.
 
     Raises:
         CheckpointError: some tensors have no values, or are of a kind that no file can hold; all are named.
@@ -26,12 +34,13 @@ def payloads_of(tensors: Mapping[str, torch.Tensor]) -> list[Payload]:
     if problems:
         more = f" and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise CheckpointError(f"the model can't be saved: {'; '.join(problems[:_SHOWN])}{more}")
-    return [_payload(name, tensor) for name, tensor in tensors.items()]
+    return [_payload(name, tensor, pager) for name, tensor in tensors.items()]
 
 
-def _payload(name: str, tensor: torch.Tensor) -> Payload:
+def _payload(name: str, tensor: torch.Tensor, pager: Pager | None) -> Payload:
     def blocks() -> Iterable[memoryview]:
-        yield tensor_bytes(tensor)
+        paged = None if pager is None else pager.blocks(tensor)
+        return (tensor_bytes(tensor),) if paged is None else paged
 
     size = tensor.numel() * tensor.element_size()
     return Payload(name, CODES[tensor.dtype], tuple(tensor.shape), size, blocks)
@@ -54,11 +63,6 @@ def _obstacle(tensor: torch.Tensor) -> str | None:
             f"is shared out over processes ({type(tensor).__name__}): gather the state by torch's "
             "get_model_state_dict(model, options=StateDictOptions(full_state_dict=True)), load it into a "
             "plain model that was converted likewise, and save that"
-        )
-    if hasattr(tensor, "placements"):
-        return (
-            f"is shared out over processes ({type(tensor).__name__}): gather the full state, by torch's "
-            "get_model_state_dict with full_state_dict=True, and save a plain model that has loaded it"
         )
     if hasattr(type(tensor), "__tensor_flatten__"):
         return f"is a {type(tensor).__name__}: gather or convert it to a plain tensor first"

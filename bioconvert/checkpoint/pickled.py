@@ -13,9 +13,12 @@ from typing import IO, BinaryIO
 
 import torch
 
+from bioconvert.checkpoint.exported_program import read_exported
+from bioconvert.checkpoint.harmless import NAMES, harmless_globals
 from bioconvert.checkpoint.metered import Metered
+from bioconvert.checkpoint.needs_code import NeedsCodeError
 from bioconvert.checkpoint.regular_files import open_regular
-from bioconvert.checkpoint.sniff import FileFormat
+from bioconvert.checkpoint.sniff import FileFormat, sniff_open
 from bioconvert.checkpoint.zip_archive import check_zip
 from bioconvert.core.errors import BioconvertError, CorruptFileError, UnsafeFileError
 
@@ -29,21 +32,23 @@ _PLAIN_MODULES = (
     "torch.nn.parameter",
 )
 _SHOWN = 5
-_MAX_LEGACY_PICKLE = 8 << 20
-"""Enough for 80,000 tensors; the legacy format went out of use when models had some hundreds."""
+_NAME_SHOWN = 120
+_MAX_LEGACY_PICKLE = 4 << 20
+"""Enough for 30,000 tensors; the legacy format went out of use when models had some hundreds."""
 
 
 def load_pickled(path: Path, file_format: FileFormat) -> object:
-    """Load what torch.save wrote, tensors and plain containers only.
+    """Load what torch.save wrote, tensors and plain values only; of an exported program, its state dict.
 
     Raises:
-        UnsafeFileError: it asks for a class or function, which is named; nothing was called.
+        NeedsCodeError: it asks for a class or function, which is named; nothing was called.
+        UnsafeFileError: it asks for absurd amounts of memory.
         CorruptFileError: truncated or damaged.
         CheckpointError: a zip file of another kind.
     """
     with open_regular(path) as handle:
-        if file_format == "torch zip":
-            check_zip(handle, path)
+        if file_format == "torch zip" and check_zip(handle, path) == "exported program":
+            return read_exported(handle, path)
         handle.seek(0)
         try:
             return _load(handle if file_format == "torch zip" else Metered(handle, path, _MAX_LEGACY_PICKLE))
@@ -62,7 +67,7 @@ def load_pickled(path: Path, file_format: FileFormat) -> object:
 
 
 def _load(file: IO[bytes] | Metered) -> object:
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), harmless_globals():
         warnings.simplefilter("ignore")
         return torch.load(file, map_location="cpu", weights_only=True, mmap=False)  # type: ignore[arg-type]
 
@@ -82,14 +87,21 @@ def _refusal(handle: BinaryIO, path: Path, file_format: FileFormat, message: str
     if named is not None and named[1] in found:
         wanted = [named[1]]
     else:
-        wanted = [name for name in found if name.rpartition(".")[0] not in _PLAIN_MODULES]
+        plain = (name in NAMES or name.rpartition(".")[0] in _PLAIN_MODULES for name in found)
+        wanted = [name for name, is_plain in zip(found, plain, strict=True) if not is_plain]
     if not wanted and not whole:
         return CorruptFileError(f"{path}: the pickle is cut short or damaged; copy or download it again")
-    names = ", ".join(wanted[:_SHOWN]) or "objects that torch.save doesn't write"
-    return UnsafeFileError(
-        f"{path}: would run code when loaded: its pickle wants {names}. Nothing was run. "
-        "Where the file was made, save model.state_dict() with safetensors instead"
+    names = ", ".join(name[:_NAME_SHOWN] for name in wanted[:_SHOWN])
+    return NeedsCodeError(
+        path,
+        f"would run code when loaded: its pickle wants {names or 'objects that torch.save does not write'}",
     )
+
+
+def wanted_by(path: Path) -> list[str]:
+    """Name the classes and functions that a pickle of torch refers to; nothing in it is run."""
+    with open_regular(path) as handle:
+        return _globals_in(handle, sniff_open(handle, path))[0]
 
 
 def _globals_in(handle: BinaryIO, file_format: FileFormat) -> tuple[list[str], bool]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from bioconvert.checkpoint.header import read_header
 from bioconvert.checkpoint.layout import MANIFEST, Layout, locate
 from bioconvert.checkpoint.manifest import Source
-from bioconvert.checkpoint.nesting import PREFIXES, common_prefix
+from bioconvert.checkpoint.prefix import PREFIXES, common_prefix
 from bioconvert.checkpoint.reading import Checkpoint, read_checkpoint
 from bioconvert.checkpoint.side_files import sha256_of_files
 from bioconvert.checkpoint.sniff import sniff
@@ -25,7 +25,7 @@ def source_of(origin: Origin, names: Collection[str]) -> Source:
         names: names of the model's tensors.
     """
     given = origin if isinstance(origin, Checkpoint) else None
-    layout = locate(path_of(origin))
+    layout = locate(path_of(origin), unsafe_pickle=given is not None)
     prefix, stripped, nesting = _read_off(layout) if given is None else _known(given)
     put_back = fitting_prefix(prefix, stripped, names)
     return Source(

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from bioconvert.checkpoint.architecture import Architecture, parse_arch
+from bioconvert.checkpoint.around import around_of
 from bioconvert.checkpoint.identify import find_architecture
+from bioconvert.checkpoint.journal import Job
 from bioconvert.checkpoint.manifest import FORMAT_VERSION, Manifest
 from bioconvert.checkpoint.module_state import as_json, frozen_parameters, modes_of, split_state, with_aliases
 from bioconvert.checkpoint.output_folder import Content, write_folder
+from bioconvert.checkpoint.paging import Pager
 from bioconvert.checkpoint.payloads import payloads_of
 from bioconvert.checkpoint.provenance import Origin, path_of, source_of
 from bioconvert.checkpoint.side_files import side_files
 from bioconvert.checkpoint.staging import check_target
 from bioconvert.checkpoint.ties import Ties, leaders, same_object, tie_groups
+from bioconvert.checkpoint.torch_file import TorchForm
 from bioconvert.checkpoint.wrappers import bare
 from bioconvert.checkpoint.writing import SHARD_SIZE
 from bioconvert.core.errors import OptionError
 from bioconvert.surgery.records import added_tensors, describe, kept_originals
 from bioconvert.version import __version__
+
+WeightsFormat = Literal["safetensors", "pt"]
 
 
 def save_model(
@@ -35,7 +41,11 @@ def save_model(
     arch_args: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     source: Origin | None = None,
+    beside: Iterable[str | os.PathLike[str]] = (),
     shard_size: int = SHARD_SIZE,
+    pager: Pager | None = None,
+    job: Job | None = None,
+    weights_format: WeightsFormat = "safetensors",
 ) -> Path:
     """Write a model, converted or not, to a folder from which :func:`load_model` rebuilds it.
 
@@ -51,7 +61,12 @@ def save_model(
         arch_args: its arguments.
         overwrite: whether a folder that isn't empty may be replaced.
         source: what was converted, for the record and for the files beside the weights.
+        beside: more files to lie beside the weights, in place of those of the source with the same names.
         shard_size: bytes of tensors that one file may hold.
+        pager: gives the values of tensors that aren't in memory.
+        job: what makes the folder; with it, an interrupted run can be continued.
+        weights_format: ``"safetensors"``, or ``"pt"`` for a ``model.pt`` that torch.load reads, with the training
+            dict that the weights came from around them.
 
     Returns:
         The folder.
@@ -68,17 +83,25 @@ def save_model(
     tensors, others = split_state(model)
     ties = tie_groups(tensors, same_object)
     aliases = leaders(ties)
+    if weights_format == "safetensors":
+        around_of(source, keep=False)
     content = Content(
-        payloads_of({name: tensor for name, tensor in tensors.items() if name not in aliases}),
-        payloads_of(kept_originals(model)),
-        _files_beside(source),
+        payloads_of({name: tensor for name, tensor in tensors.items() if name not in aliases}, pager),
+        payloads_of(kept_originals(model), pager),
+        _files_beside(source, map(Path, beside)),
         shard_size,
+        _torch_form(source, ties, others) if weights_format == "pt" else None,
     )
     manifest = _manifest(model, ties, architecture).model_copy(
         update={"extra_state": others, "source": None if source is None else source_of(source, tensors)}
     )
-    write_folder(target, content, manifest, overwrite=overwrite)
+    write_folder(target, content, manifest, overwrite=overwrite, job=job)
     return target
+
+
+def _torch_form(source: Origin | None, ties: Ties, others: Mapping[str, Any]) -> TorchForm:
+    around, nesting = around_of(source, keep=True)
+    return TorchForm(ties, around, nesting, others)
 
 
 def _architecture(
@@ -91,10 +114,9 @@ def _architecture(
     return find_architecture(model)
 
 
-def _files_beside(source: Origin | None) -> tuple[Path, ...]:
-    if source is None or not path_of(source).is_dir():
-        return ()
-    return side_files(path_of(source))
+def _files_beside(source: Origin | None, more: Iterable[Path]) -> tuple[Path, ...]:
+    found = side_files(path_of(source)) if source is not None and path_of(source).is_dir() else ()
+    return tuple({path.name: path for path in (*found, *more)}.values())
 
 
 def _manifest(model: nn.Module, ties: Ties, architecture: Architecture | None) -> Manifest:

@@ -11,7 +11,8 @@ from bioconvert.checkpoint.strict_json import parse_object
 from bioconvert.core.errors import CheckpointError, CorruptFileError, UnsafeFileError
 
 INDEX_SUFFIX = ".index.json"
-_MAX_INDEX = 256 << 20
+_MAX_INDEX = 64 << 20
+_MAX_NAMES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ def read_index(path: Path) -> ShardIndex:
         UnsafeFileError: it names a file outside its folder.
         CheckpointError: a shard is missing.
     """
-    found = parse_object(read_text(path, _MAX_INDEX), f"{path}: the index").get("weight_map")
+    found = parse_object(read_text(path, _MAX_INDEX), f"{path}: the index", most=_MAX_NAMES).get("weight_map")
     if not isinstance(found, dict) or not found or not all(isinstance(file, str) for file in found.values()):
         raise CorruptFileError(f"{path}: must have a 'weight_map' of tensor names to file names")
     index = ShardIndex(path, found)

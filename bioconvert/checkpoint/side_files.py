@@ -6,12 +6,15 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from bioconvert.checkpoint.layout import MANIFEST
+from bioconvert.checkpoint.config_mark import marked, unmarked
+from bioconvert.checkpoint.layout import CONFIG, MANIFEST
 from bioconvert.checkpoint.manifest import FileRecord
+from bioconvert.checkpoint.new_files import write_hashed
 from bioconvert.checkpoint.regular_files import blocks, open_regular, sha256_of, size_of
 from bioconvert.checkpoint.shards import INDEX_SUFFIX
-from bioconvert.checkpoint.staging import write_hashed
 
+_MAX_CONFIG = 16 << 20
+"""Bytes of a configuration that is looked into; one of transformers has some thousand."""
 _WEIGHTS = (
     ".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pt2", ".h5", ".msgpack", ".onnx", ".gguf", ".npz",
     ".pkl", ".tflite", ".ot", ".mlmodel", ".distcp",
@@ -30,13 +33,25 @@ def _is_side_file(path: Path) -> bool:
     return path.suffix.lower() not in _WEIGHTS and path.is_file()
 
 
-def copy_files(paths: Iterable[Path], folder: Path) -> dict[str, FileRecord]:
-    """Copy files byte by byte into a folder."""
-    records: dict[str, FileRecord] = {}
-    for path in paths:
-        with open_regular(path) as handle:
-            records[path.name] = write_hashed(folder / path.name, blocks(handle, 0, size_of(handle)))
-    return records
+def copy_files(paths: Iterable[Path], folder: Path, *, mark: bool = False) -> dict[str, FileRecord]:
+    """Copy files byte by byte into a folder.
+
+    Args:
+        paths: the files.
+        folder: where to.
+        mark: whether the folder holds a converted model, which a configuration of transformers then says;
+            otherwise one that says so of its source loses the mark.
+    """
+    return {path.name: _copy(path, folder / path.name, mark=mark) for path in paths}
+
+
+def _copy(path: Path, target: Path, *, mark: bool) -> FileRecord:
+    with open_regular(path) as handle:
+        size = size_of(handle)
+        if path.name != CONFIG or size > _MAX_CONFIG:
+            return write_hashed(target, blocks(handle, 0, size))
+        text = b"".join(map(bytes, blocks(handle, 0, size)))
+    return write_hashed(target, [marked(text, path) if mark else unmarked(text, path)])
 
 
 def sha256_of_files(paths: Iterable[Path]) -> str:

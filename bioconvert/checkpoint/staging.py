@@ -1,29 +1,79 @@
 """A folder that appears under its name complete or not at all.
 
-Everything is written into a folder beside the target, on the same file system, and reaches the disk before
-that folder takes the target's name. At every instant, after any kill or power cut, the target is absent, the
-old complete folder, or the new complete one. Where the system can't exchange two folders in one step, there
-is a moment in which the target is absent and both lie beside it, as ``.NAME.bioconvert-…``.
+Everything is written into a folder beside the target, ``.NAME.bioconvert-partial``, on the same file system,
+and reaches the disk before it takes the target's name. At every instant, after any kill or power cut, the
+target is absent, the old complete folder, or the new complete one. Where the system can't exchange two
+folders in one step, there is a moment in which the target is absent and both lie in the folder beside it.
+
+One process at a time writes to a target. What an interrupted one leaves is removed by the next, unless there
+are finished files on record: those are continued, or given up, only on demand.
 """
 
 from __future__ import annotations
 
-import ctypes
-import hashlib
 import logging
 import os
-import secrets
+import shlex
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bioconvert.checkpoint.manifest import FileRecord
+from bioconvert.checkpoint.journal import Recorded, read_journal
+from bioconvert.checkpoint.layout import MANIFEST
+from bioconvert.checkpoint.locks import is_locked, locked_folder, others_in, remove_locked
+from bioconvert.checkpoint.publishing import publish
+from bioconvert.checkpoint.regular_files import sha256_of
 from bioconvert.core.errors import TargetError
 
 _log = logging.getLogger("bioconvert")
-_AT_FDCWD = -100
-_RENAME_EXCHANGE = 2
+
+
+class Staging:
+    """The places beside a target.
+
+    Args:
+        given: the folder to appear, as the user names it.
+    """
+
+    def __init__(self, given: Path):
+        self.given = given
+        self.target = Path(os.path.realpath(given))
+        self.place = self.target.with_name(f".{self.target.name}.bioconvert-partial")
+        self.folder = self.place / "folder"
+        self.aside = self.place / "replaced"
+        self.journal = self.place / "journal.jsonl"
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a process is writing to the target."""
+        return is_locked(self.place)
+
+    def leftover(self) -> Recorded | None:
+        """Read what an unfinished run has on record; ``None`` where there is nothing, or all was done."""
+        recorded = read_journal(self.journal)
+        if recorded is None or recorded.complete is None:
+            return recorded
+        there = self.target / MANIFEST
+        return None if there.is_file() and sha256_of(there) == recorded.complete else recorded
+
+    def publish(self, *, overwrite: bool) -> None:
+        """Let the folder take the target's name."""
+        check_target(self.target, overwrite=overwrite)
+        publish(self.folder, self.target, self.aside)
+
+    def recover(self) -> None:
+        """Give back its name to an old folder that lies aside, or remove it where another has the name."""
+        if self.aside.exists() and not self.target.exists():
+            self.aside.replace(self.target)
+        elif self.aside.exists():
+            shutil.rmtree(self.aside)
+
+    def clear(self) -> None:
+        """Remove all but the lock."""
+        self.journal.unlink(missing_ok=True)
+        for path in others_in(self.place):
+            shutil.rmtree(path)
 
 
 @contextmanager
@@ -37,122 +87,110 @@ def staged_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
     Raises:
         TargetError: the target is in use, or the system refused to write; the target is as it was.
     """
-    target = Path(os.path.realpath(target))
-    staging = target.with_name(f".{target.name}.bioconvert-{secrets.token_hex(4)}")
+    with claimed(target, overwrite=overwrite) as staging:
+        yield staging.folder
+        staging.publish(overwrite=overwrite)
+
+
+@contextmanager
+def claimed(target: Path, *, overwrite: bool, resume: bool = False) -> Iterator[Staging]:
+    """Hold the place beside a target alone; what is in it goes when the block ends, bar finished files.
+
+    Args:
+        target: the folder to appear.
+        overwrite: whether a folder that isn't empty, or unfinished work, may be replaced.
+        resume: whether the folder to write into keeps what an unfinished run has left.
+
+    Raises:
+        TargetError: the target is in use, or the system refused to write.
+    """
+    staging = Staging(target)
     try:
-        check_target(target, overwrite=overwrite)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        staging.mkdir()
-        yield staging
-        sync_folder(staging)
-        check_target(target, overwrite=overwrite)
-        _publish(staging, target)
+        check_target(staging.target, overwrite=overwrite)
+        staging.target.parent.mkdir(parents=True, exist_ok=True)
+        with locked_folder(staging.place, f"to {target}"), _tidied(staging):
+            staging.recover()
+            check_free(staging, overwrite=overwrite, resume=resume)
+            if not resume or staging.leftover() is None:
+                staging.clear()
+            staging.folder.mkdir(exist_ok=True)
+            yield staging
     except TargetError:
         raise
     except OSError as error:
-        raise TargetError(f"{target}: could not be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        reason = f"{target}: could not be written: {error.strerror or error}"
+        raise TargetError(reason + _advice(staging)) from error
+    except BaseException:
+        if advice := _advice(staging):
+            _log.warning("%s: not complete%s", target, advice)
+        raise
 
 
 def check_target(target: Path, *, overwrite: bool) -> None:
     """Check that a folder may appear under a name.
 
     Raises:
-        TargetError: a file has the name, or a folder that isn't empty and may not be replaced.
+        TargetError: a file has the name, or a folder that isn't empty or may not be replaced.
     """
     if target.exists() and not target.is_dir():
         raise TargetError(f"{target}: must be a folder, but is a file")
     if target.exists() and not overwrite and any(target.iterdir()):
         raise TargetError(f"{target}: isn't empty; choose another folder, or say that it may be overwritten")
+    if target.is_mount():
+        raise TargetError(f"{target}: is where a file system is mounted; name a folder in it")
 
 
-def write_file(path: Path, blocks: Iterable[bytes | memoryview]) -> int:
-    """Write a new file through to the disk, with what the umask leaves of mode 0666, and give its size."""
-    size = 0
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), "wb") as handle:
-        for block in blocks:
-            handle.write(block)
-            size += len(block)
-        handle.flush()
-        os.fsync(handle.fileno())
-    return size
+def check_free(staging: Staging, *, overwrite: bool, resume: bool) -> None:
+    """Check that neither the target nor unfinished work beside it stands in the way.
+
+    Raises:
+        TargetError: something does.
+    """
+    check_target(staging.target, overwrite=overwrite)
+    if not overwrite and not resume and staging.leftover() is not None:
+        raise TargetError(
+            f"{staging.given}: an unfinished conversion lies beside it; "
+            f"continue it by {_command(staging)}, or start anew by --overwrite (overwrite=True)"
+        )
 
 
-def write_hashed(path: Path, blocks: Iterable[bytes | memoryview]) -> FileRecord:
-    """Write a new file as :func:`write_file` does, and give its size and hash."""
-    digest = hashlib.sha256()
-
-    def hashed() -> Iterator[bytes | memoryview]:
-        for block in blocks:
-            digest.update(block)
-            yield block
-
-    size = write_file(path, hashed())
-    return FileRecord(size=size, sha256=digest.hexdigest())
-
-
-def sync_folder(path: Path) -> None:
-    """Let the names in a folder reach the disk."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+@contextmanager
+def _tidied(staging: Staging) -> Iterator[None]:
+    """Leave nothing but finished files that are on record."""
     try:
-        os.fsync(descriptor)
+        yield
     finally:
-        os.close(descriptor)
+        if staging.leftover() is None:
+            try:
+                staging.recover()
+                staging.clear()
+                remove_locked(staging.place)
+            except OSError as error:
+                _log.warning("%s: could not be removed: %s", staging.place, error)
 
 
-def _publish(staging: Path, target: Path) -> None:
-    """Give the staged folder the target's name, and take that back if it doesn't reach the disk."""
-    undo, old = _swap(staging, target)
-    try:
-        sync_folder(target.parent)
-    except OSError:
-        undo()
-        raise
-    if old is not None:
-        try:
-            shutil.rmtree(old)
-        except OSError as error:
-            _log.warning("%s: the replaced folder could not be removed: %s", old, error)
+def unfinished_beside(target: Path) -> str | None:
+    """Say what to do with unfinished work beside a folder; ``None`` where there is none."""
+    staging = Staging(target)
+    if staging.is_busy:
+        return f"another process is writing to {target}"
+    if staging.leftover() is None:
+        return None
+    return f"an unfinished conversion to {target} lies beside it; {_command(staging)} goes on with it"
 
 
-def _swap(staging: Path, target: Path) -> tuple[Callable[[], None], Path | None]:
-    """Rename; give what undoes it, and where the old folder is now."""
-    if not target.exists() or not any(target.iterdir()):
-        there = target.exists()
-        staging.replace(target)  # fails if the folder was filled in the meantime
-        return lambda: _move_back(target, staging, leave_empty=there), None
-    if _exchange(staging, target):
-        return lambda: _exchange_back(staging, target), staging
-    aside = staging.with_name(staging.name + "-old")
-    target.replace(aside)
-    try:
-        staging.replace(target)
-    except BaseException:
-        aside.replace(target)
-        raise
-    return lambda: _move((target, staging), (aside, target)), aside
+def _command(staging: Staging) -> str:
+    return f"`bioconvert resume {shlex.quote(str(staging.given))}`"
 
 
-def _move(*renames: tuple[Path, Path]) -> None:
-    for source, target in renames:
-        source.replace(target)
+def _advice(staging: Staging) -> str:
+    if staging.leftover() is None:
+        return ""
+    return f"; finished files are kept: {_command(staging)} goes on"
 
 
-def _move_back(target: Path, staging: Path, *, leave_empty: bool) -> None:
-    target.replace(staging)
-    if leave_empty:
-        target.mkdir()
-
-
-def _exchange_back(one: Path, other: Path) -> None:
-    if not _exchange(one, other):
-        raise OSError("the folders could not be exchanged back")
-
-
-def _exchange(one: Path, other: Path) -> bool:
-    """Exchange two names in one step, where the system can (Linux 3.15, most local file systems)."""
-    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if rename is None:
-        return False
-    return bool(rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0)
+def remove_leftover(staging: Staging) -> None:
+    """Remove what lies beside a target that is complete."""
+    if staging.place.exists():
+        with locked_folder(staging.place, f"to {staging.given}"), _tidied(staging):
+            staging.recover()

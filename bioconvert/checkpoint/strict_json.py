@@ -5,19 +5,26 @@ from __future__ import annotations
 import json
 from typing import NoReturn
 
-from bioconvert.core.errors import CorruptFileError
+from bioconvert.core.errors import CorruptFileError, UnsafeFileError
+
+_MARKS = (b",", b"[", b"{")
+"""Each value but the first follows one of them; those inside texts count too, which is on the safe side."""
 
 
-def parse_json(text: bytes, where: str) -> object:
+def parse_json(text: bytes, where: str, *, most: int | None = None) -> object:
     """Parse a JSON document.
 
     Args:
         text: the document as it stands in the file.
         where: what it is, for the error text, such as ``"x.safetensors: the header"``.
+        most: values, lists and objects that it may have, about; ``None`` for any number.
 
     Raises:
+        UnsafeFileError: it has more, which was counted before anything was parsed.
         CorruptFileError: not UTF-8, not JSON, a key given twice, nested too deep, or a number out of range.
     """
+    if most is not None and sum(text.count(mark) for mark in _MARKS) > most:
+        raise UnsafeFileError(f"{where} lists more than {most} values; no checkpoint needs as many")
     try:
         return json.loads(text.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
     except UnicodeDecodeError:
@@ -28,9 +35,9 @@ def parse_json(text: bytes, where: str) -> object:
         raise CorruptFileError(f"{where} is not valid JSON: {error}") from None
 
 
-def parse_object(text: bytes, where: str) -> dict[str, object]:
+def parse_object(text: bytes, where: str, *, most: int | None = None) -> dict[str, object]:
     """Parse a JSON document that must be an object; see :func:`parse_json`."""
-    found = parse_json(text, where)
+    found = parse_json(text, where, most=most)
     if not isinstance(found, dict):
         raise CorruptFileError(f"{where} must be a JSON object, but is {type(found).__name__}")
     return found

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bioconvert.checkpoint.header import Header, header_of
+from bioconvert.checkpoint.journal import FinishedFile
 from bioconvert.checkpoint.layout import MANIFEST
 from bioconvert.checkpoint.manifest import FileRecord, Manifest, TensorRecord, digest_of, read_manifest
 from bioconvert.checkpoint.recorded_entry import entry_for
@@ -58,6 +59,15 @@ def verify_folder(path: str | os.PathLike[str]) -> list[Finding]:
     except CheckpointError as error:
         return [Finding(MANIFEST, _reason(error, folder / MANIFEST))]
     return list(_findings(folder, manifest))
+
+
+def is_sound(path: Path, file: FinishedFile) -> bool:
+    """Say whether a file of tensors has every byte that is on record."""
+    try:
+        with open_regular(path) as handle:
+            return not any(_file_findings(handle, path, file.record, file.tensors))
+    except CheckpointError:
+        return False
 
 
 def _findings(folder: Path, manifest: Manifest) -> Iterator[Finding]:

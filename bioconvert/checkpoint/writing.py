@@ -13,9 +13,13 @@ from pathlib import Path
 
 from bioconvert.checkpoint.dtypes import BITS, stored_form
 from bioconvert.checkpoint.header import LENGTH_BYTES
+from bioconvert.checkpoint.journal import FinishedFile, Journal
 from bioconvert.checkpoint.manifest import FileRecord, TensorRecord
+from bioconvert.checkpoint.new_files import new_file, write_hashed
+from bioconvert.checkpoint.publishing import sync_folder
 from bioconvert.checkpoint.shards import INDEX_SUFFIX
-from bioconvert.checkpoint.staging import write_file, write_hashed
+from bioconvert.core.errors import CheckpointError, TargetError
+from bioconvert.core.progress import Transfer
 
 SHARD_SIZE = 5_000_000_000
 """Bytes of tensors a file holds at most; that of transformers."""
@@ -56,19 +60,37 @@ class Written:
     files: dict[str, FileRecord] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Where tensors are written to.
+
+    Args:
+        folder: the folder.
+        journal: what puts finished files on record, and knows those that are there already.
+        transfer: told of each block that is written.
+    """
+
+    folder: Path
+    journal: Journal | None = None
+    transfer: Transfer | None = None
+
+
 def write_tensors(
-    folder: Path, payloads: Sequence[Payload], *, stem: str = "model", shard_size: int = SHARD_SIZE
+    output: Output | Path, payloads: Sequence[Payload], *, stem: str = "model", shard_size: int = SHARD_SIZE
 ) -> Written:
     """Write ``STEM.safetensors``, or shards and their index where that would exceed ``shard_size`` bytes."""
+    output = Output(output) if isinstance(output, Path) else output
     written = Written()
     shards = _split(sorted(payloads, key=lambda payload: payload.name), shard_size)
     for number, shard in enumerate(shards, start=1):
         single = f"{stem}.safetensors"
         name = single if len(shards) == 1 else f"{stem}-{number:05}-of-{len(shards):05}.safetensors"
-        _write_one(folder / name, shard, written)
+        finished = finished_file(output, name, shard, _write_one)
+        written.files[name] = finished.record
+        written.tensors.update(finished.tensors)
     if len(shards) > 1:
         name = f"{stem}.safetensors{INDEX_SUFFIX}"
-        written.files[name] = write_hashed(folder / name, [_index(payloads, written.tensors)])
+        written.files[name] = write_hashed(output.folder / name, [_index(payloads, written.tensors)])
     return written
 
 
@@ -84,16 +106,62 @@ def _split(payloads: Sequence[Payload], shard_size: int) -> list[list[Payload]]:
     return shards
 
 
-def _write_one(path: Path, payloads: Sequence[Payload], written: Written) -> None:
+def finished_file(
+    output: Output,
+    name: str,
+    payloads: Sequence[Payload],
+    write: Callable[[Output, str, Sequence[Payload]], FinishedFile],
+) -> FinishedFile:
+    """Write a file, unless it is there already."""
+    there = None if output.journal is None else output.journal.files.get(name)
+    if there is not None:
+        if output.transfer is not None:
+            output.transfer.skip(sum(payload.nbytes for payload in payloads))
+        return there
+    finished = write(output, name, payloads)
+    if output.journal is not None:
+        sync_folder(output.folder)
+        output.journal.finish(finished)
+    if output.transfer is not None:
+        output.transfer.finish(name)
+    return finished
+
+
+def _write_one(output: Output, name: str, payloads: Sequence[Payload]) -> FinishedFile:
     ordered = sorted(payloads, key=lambda payload: (-BITS[stored_form(payload.dtype, ())[0]], payload.name))
     head = _head(ordered)
-    hashes: dict[str, str] = {}
-    size = write_file(path, _file_blocks(head, ordered, hashes))
-    written.files[path.name] = FileRecord(size=size, sha256=hashlib.sha256(head).hexdigest())
-    for payload in ordered:
-        written.tensors[payload.name] = TensorRecord(
-            file=path.name, dtype=payload.dtype, shape=payload.shape, sha256=hashes[payload.name]
-        )
+    digests = {payload.name: hashlib.sha256() for payload in ordered}
+    with new_file(output.folder / name) as file:
+        file.put(head)
+        for payload in ordered:
+            for block in blocks_of(payload):
+                file.put(block, digests[payload.name])
+                if output.transfer is not None:
+                    output.transfer.add(len(block))
+    return FinishedFile(
+        file=name,
+        record=FileRecord(size=file.size, sha256=hashlib.sha256(head).hexdigest()),
+        tensors={
+            payload.name: TensorRecord(
+                file=name,
+                dtype=payload.dtype,
+                shape=payload.shape,
+                sha256=digests[payload.name].hexdigest(),
+            )
+            for payload in ordered
+        },
+    )
+
+
+def blocks_of(payload: Payload) -> Iterator[memoryview]:
+    """Give the bytes of a tensor; a failure to read them is none of the target."""
+    try:
+        yield from payload.blocks()
+    except OSError as error:
+        if isinstance(error, TargetError):
+            raise
+        reason = error.strerror or error
+        raise CheckpointError(f"tensor {payload.name!r} could not be read: {reason}") from error
 
 
 def _head(payloads: Iterable[Payload]) -> bytes:
@@ -108,18 +176,6 @@ def _head(payloads: Iterable[Payload]) -> bytes:
     text = json.dumps(fields, separators=(",", ":")).encode("ascii")
     text += b" " * (-len(text) % _ALIGNMENT)
     return len(text).to_bytes(LENGTH_BYTES, "little") + text
-
-
-def _file_blocks(
-    head: bytes, payloads: Iterable[Payload], hashes: dict[str, str]
-) -> Iterator[bytes | memoryview]:
-    yield head
-    for payload in payloads:
-        digest = hashlib.sha256()
-        for block in payload.blocks():
-            digest.update(block)
-            yield block
-        hashes[payload.name] = digest.hexdigest()
 
 
 def _index(payloads: Iterable[Payload], tensors: Mapping[str, TensorRecord]) -> bytes:

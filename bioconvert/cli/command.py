@@ -60,7 +60,7 @@ def command(name: str) -> Callable[[Callable[..., Answer]], Callable[..., None]]
             except BrokenPipeError:
                 code = _reader_left()
             except BaseException as error:  # noqa: BLE001 - every failure ends in an exit code, ours too
-                code = _fail(name, error, as_json=as_json, debug=debug)
+                code = fail(name, error, as_json=as_json, debug=debug)
             raise typer.Exit(code)
 
         return _with_options(run, inspect.signature(function, eval_str=True))
@@ -106,7 +106,8 @@ def describe_problems(problems: Sequence[Problem]) -> str:
     return "\n".join(lines)
 
 
-def _fail(name: str, error: BaseException, *, as_json: bool, debug: bool) -> Exit:
+def fail(name: str, error: BaseException, *, as_json: bool, debug: bool) -> Exit:
+    """Report what went wrong, and give the exit code that it ends in."""
     failure = failure_of(error)
     problems = error.problems if isinstance(error, RuleError) else ()
     message = _message(error, failure)

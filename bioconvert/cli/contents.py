@@ -10,12 +10,15 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bioconvert.cli.source import Reading
 from bioconvert.report.summary import Line
 from bioconvert.report.tree import TensorLine
 
 if TYPE_CHECKING:
     from bioconvert.checkpoint.layout import Layout
     from bioconvert.checkpoint.manifest import Manifest
+
+_AS_USUAL = Reading()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ class Contents:
         return dict(Counter(line.dtype for line in self.tensors).most_common())
 
 
-def read_contents(path: Path) -> Contents:
+def read_contents(path: Path, reading: Reading = _AS_USUAL) -> Contents:
     """Read the names, types and shapes of a checkpoint, and of a safetensors file nothing else.
 
     Raises:
@@ -78,12 +81,12 @@ def read_contents(path: Path) -> Contents:
     from bioconvert.checkpoint.manifest import read_manifest
     from bioconvert.checkpoint.sniff import sniff
 
-    layout = locate(path)
-    if layout.format == "bioconvert":
+    layout = locate(path, unsafe_pickle=reading.unsafe_pickle)
+    if reading.weights is None and layout.format == "bioconvert":
         return _from_manifest(path, read_manifest(path / MANIFEST))
-    if all(sniff(file) == "safetensors" for file in layout.files):
+    if reading.weights is None and all(sniff(file) == "safetensors" for file in layout.files):
         return _from_headers(layout)
-    return _from_tensors(path, layout)
+    return _from_tensors(path, layout, reading)
 
 
 def _from_manifest(path: Path, manifest: Manifest) -> Contents:
@@ -102,8 +105,13 @@ def _from_manifest(path: Path, manifest: Manifest) -> Contents:
 
 def _from_headers(layout: Layout) -> Contents:
     from bioconvert.checkpoint.header import read_header
+    from bioconvert.checkpoint.shards import check_names
 
-    entries = [entry for file in layout.files for entry in read_header(file).tensors.values()]
+    headers = {file: read_header(file) for file in layout.files}
+    if layout.index is not None:
+        for file, header in headers.items():
+            check_names(layout.index, file, set(header.tensors))
+    entries = [entry for header in headers.values() for entry in header.tensors.values()]
     return Contents(
         layout.path,
         layout.format,
@@ -113,20 +121,20 @@ def _from_headers(layout: Layout) -> Contents:
     )
 
 
-def _from_tensors(path: Path, layout: Layout) -> Contents:
+def _from_tensors(path: Path, layout: Layout, reading: Reading) -> Contents:
     from bioconvert.checkpoint import read_checkpoint
     from bioconvert.checkpoint.torch_dtypes import CODES
 
-    tensors = read_checkpoint(path).tensors
+    found = read_checkpoint(path, weights=reading.weights, unsafe_pickle=reading.unsafe_pickle)
     return Contents(
         path,
         layout.format,
         tuple(file.name for file in layout.files),
         tuple(
             TensorLine(name, CODES.get(tensor.dtype, str(tensor.dtype)), tuple(tensor.shape))
-            for name, tensor in tensors.items()
+            for name, tensor in found.tensors.items()
         ),
-        sum(tensor.nbytes for tensor in tensors.values()),
+        sum(tensor.nbytes for tensor in found.tensors.values()),
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bioconvert.cli.imported import Converted, with_prefix
-from bioconvert.cli.source import find_modules_here
+from bioconvert.cli.source import Reading, find_modules_here
 from bioconvert.cli.streams import step
 
 if TYPE_CHECKING:
@@ -27,12 +27,14 @@ class Request:
         arch: where the model's code is; ``None`` for its layers alone.
         arch_args: keyword arguments of the architecture.
         options: arguments of our layers, by glob.
+        reading: how the checkpoint is to be read.
     """
 
     checkpoint: Path
     arch: str | None
     arch_args: Mapping[str, object]
     options: Mapping[str, Any] | None
+    reading: Reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,8 @@ def convert_checkpoint(asked: Request) -> Outcome:
         # Importing torch takes seconds too, which the step is there to explain.
         from bioconvert.checkpoint import parse_arch, read_checkpoint
 
-        checkpoint = read_checkpoint(asked.checkpoint)
+        how = asked.reading
+        checkpoint = read_checkpoint(asked.checkpoint, weights=how.weights, unsafe_pickle=how.unsafe_pickle)
     if asked.arch is None:
         return _without_code(asked, checkpoint)
     return _of_ours(checkpoint, parse_arch(asked.arch, asked.arch_args))

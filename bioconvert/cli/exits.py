@@ -13,6 +13,7 @@ from bioconvert.core.errors import (
     ConversionError,
     CorruptFileError,
     OptionError,
+    ResourceError,
     RuleError,
     TargetError,
     UnsafeFileError,
@@ -57,6 +58,7 @@ FAILURES: Mapping[type[BaseException], Failure] = {
     ConversionError: Failure("conversion", Exit.USAGE),
     ArchitectureError: Failure("architecture", Exit.USAGE),
     TargetError: Failure("target", Exit.USAGE),
+    ResourceError: Failure("resources", Exit.RESOURCES),
     UnsafeFileError: Failure("unsafe", Exit.INPUT),
     CorruptFileError: Failure("corrupt", Exit.INPUT),
     CheckpointError: Failure("checkpoint", Exit.INPUT),
@@ -72,8 +74,9 @@ FAILURES: Mapping[type[BaseException], Failure] = {
 def failure_of(error: BaseException) -> Failure:
     """Find how an exception ends: by its class, or by the nearest class above it that the table has.
 
-    A target that can't be written to because the system refused is a matter of resources, not of usage.
+    A target that can't be written to, or a checkpoint that can't be read, because the system refused is a
+    matter of resources, not of usage or of what the checkpoint holds.
     """
-    if isinstance(error, TargetError) and isinstance(error.__cause__, OSError):
+    if isinstance(error, (TargetError, CheckpointError)) and isinstance(error.__cause__, OSError):
         return FAILURES[OSError]
     return next(FAILURES[cls] for cls in type(error).__mro__ if cls in FAILURES)

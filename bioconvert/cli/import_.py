@@ -12,8 +12,8 @@ import typer
 from bioconvert.cli.command import Answer
 from bioconvert.cli.imported import Converted, closing, read_options, save
 from bioconvert.cli.nmn_checkpoint import Request, convert_checkpoint
-from bioconvert.cli.options import Arch, ArchArgs, Overwrite
-from bioconvert.cli.source import source_of
+from bioconvert.cli.options import Arch, ArchArgs, Overwrite, UnsafePickle, Weights
+from bioconvert.cli.source import Reading, source_of
 from bioconvert.cli.target import check_target
 
 if TYPE_CHECKING:
@@ -43,9 +43,11 @@ def nmn(
             help='Without --arch, what tensors don\'t tell: {"conv1": {"stride": 2}, "**": "defaults"}.',
         ),
     ] = None,
+    weights: Weights = None,
+    unsafe_pickle: UnsafePickle = False,
     overwrite: Overwrite = False,
 ) -> Answer:
-    """Read a checkpoint of nmn, the reference implementation of the Yat layers.
+    """Read a checkpoint of nmn, the reference for Yat layers.
 
     With --arch, whose model is built from our layers (or from nmn's, where it is installed), the folder is
     that of the model. Without, it is that of the layers alone, and bc.load(DIR, factory=...) takes the model.
@@ -56,7 +58,8 @@ def nmn(
     target = check_target(out, overwrite=overwrite)
     source = source_of(checkpoint, arch, arch_args, None)
     said = read_options(options, arch)
-    asked = Request(checkpoint, check_generation(generation), arch, source.arch_args, said)
+    reading = Reading(weights, unsafe_pickle)
+    asked = Request(checkpoint, check_generation(generation), arch, source.arch_args, said, reading)
     converted = convert_checkpoint(asked)
     save(converted, target, overwrite=overwrite)
     data = {
@@ -81,9 +84,11 @@ def dyna(
             help='Without --arch, what tensors don\'t tell: {"conv*": {"in_channels": 16, "padding": 1}}.',
         ),
     ] = None,
+    weights: Weights = None,
+    unsafe_pickle: UnsafePickle = False,
     overwrite: Overwrite = False,
 ) -> Answer:
-    """Read a checkpoint with layers of dyna, whose weights are composed from a context.
+    """Read a checkpoint of dyna, whose weights depend on a context.
 
     With --arch, whose model is built from our layers, the folder is that of the model. Without, it is that of
     the layers alone, and bc.load(DIR, factory=...) takes the model. What tensors don't tell is said by
@@ -96,7 +101,7 @@ def dyna(
     source = source_of(checkpoint, arch, arch_args, None)
     said = read_options(options, arch)
     outcome = dyna_checkpoint.convert_checkpoint(
-        dyna_checkpoint.Request(checkpoint, arch, source.arch_args, said)
+        dyna_checkpoint.Request(checkpoint, arch, source.arch_args, said, Reading(weights, unsafe_pickle))
     )
     converted = outcome.converted
     save(converted, target, overwrite=overwrite)

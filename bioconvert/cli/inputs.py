@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-import pickle
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from bioconvert.cli.source import require
 from bioconvert.core.errors import CorruptFileError, OptionError, UnsafeFileError
@@ -24,6 +24,9 @@ Arguments = tuple["torch.Tensor", ...] | dict[str, "torch.Tensor"]
 BATCH = 64
 """Samples that a model is called on at once."""
 _NPY = b"\x93NUMPY"
+_MOST_PACKED = 100
+"""How many times larger than a compressed file its arrays may be; masks pack well."""
+_SPARE = 64 << 20
 _SHAPE = re.compile(r"\d{1,9}(\s*,\s*\d{1,9})*")
 _POSITION = re.compile(r"(?:arr_)?(\d+)")
 """Names of positional arguments: numpy calls them ``arr_0``, ``arr_1``."""
@@ -94,13 +97,19 @@ def samples(file: Path | None, shape: str | None, *, seed: int) -> Samples | Non
 
 def read_tensors(file: Path) -> dict[str, torch.Tensor]:
     """Read a file of named tensors; positional ones are named by their numbers."""
+    from bioconvert.checkpoint.nesting import check_tensors
+    from bioconvert.checkpoint.pickled import load_pickled
+    from bioconvert.checkpoint.safetensors_reader import read_safetensors
     from bioconvert.checkpoint.sniff import sniff
 
     if _is_numpy(file):
         return _read_numpy(file)
-    if sniff(file).startswith("torch"):
-        return _named(file, _read_torch(file))
-    return _read_safetensors(file)
+    form = sniff(file)
+    if not form.startswith("torch"):
+        return read_safetensors(file)[1]
+    named = _named(file, load_pickled(file, form))
+    check_tensors(named, file, file.stat().st_size)
+    return named
 
 
 def _part(arguments: Arguments, count: int, part: slice) -> Arguments:
@@ -144,9 +153,24 @@ def _is_numpy(file: Path) -> bool:
             return True
         if not zipfile.is_zipfile(stream):
             return False
+        entries = _entries(file, stream)
+    if not entries or not all(entry.filename.endswith(".npy") for entry in entries):
+        return False
+    claimed, size = sum(entry.file_size for entry in entries), file.stat().st_size
+    if claimed > size * _MOST_PACKED + _SPARE:
+        raise UnsafeFileError(f"{file}: has {size} bytes and unpacks to {claimed}; unpack it yourself")
+    return True
+
+
+def _entries(file: Path, stream: BinaryIO) -> list[zipfile.ZipInfo]:
+    from bioconvert.checkpoint.zip_archive import check_directory
+
+    check_directory(stream, file)
+    try:
         with zipfile.ZipFile(stream) as archive:
-            names = archive.namelist()
-    return bool(names) and all(name.endswith(".npy") for name in names)
+            return archive.infolist()
+    except (zipfile.BadZipFile, struct.error, ValueError, OverflowError, NotImplementedError) as error:
+        raise CorruptFileError(f"{file}: is a damaged zip archive ({error}); write it again") from error
 
 
 def _read_numpy(file: Path) -> dict[str, torch.Tensor]:
@@ -160,33 +184,13 @@ def _read_numpy(file: Path) -> dict[str, torch.Tensor]:
         with loaded:
             arrays = dict(loaded)
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
+    except MemoryError as error:
+        raise UnsafeFileError(f"{file}: asks for more memory than there is") from error
     except TypeError as error:
         raise OptionError(f"{file}: arrays must be of numbers ({error})") from error
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         kind = UnsafeFileError if "allow_pickle" in str(error) else CorruptFileError
         raise kind(f"{file}: not an array of plain numbers, or damaged") from error
-
-
-def _read_torch(file: Path) -> object:
-    import torch
-
-    try:
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        # torch's own text advises to load it unsafely, which we never do.
-        raise UnsafeFileError(f"{file}: holds more than tensors, or is damaged; save tensors only") from error
-    except (RuntimeError, EOFError, ValueError, KeyError, IndexError) as error:
-        raise CorruptFileError(f"{file}: can't be read as a torch file; it is damaged") from error
-
-
-def _read_safetensors(file: Path) -> dict[str, torch.Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(file)
-    except SafetensorError as error:
-        raise CorruptFileError(f"{file}: damaged ({error}); write it again") from error
 
 
 def _named(file: Path, loaded: object) -> dict[str, torch.Tensor]:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bioconvert.cli.command import Answer
-from bioconvert.cli.source import require
+from bioconvert.cli.options import UnsafePickle, Weights
+from bioconvert.cli.source import Reading, require
 from bioconvert.report.text import amount, size
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ def inspect(
             "--depth", min=1, metavar="N", help="Levels of names to show; deeper ones are summed up."
         ),
     ] = None,
+    weights: Weights = None,
+    unsafe_pickle: UnsafePickle = False,
 ) -> Answer:
     """Show what a checkpoint holds.
 
@@ -37,7 +40,7 @@ def inspect(
     from bioconvert.cli.contents import read_contents
 
     require(path)
-    contents = read_contents(path)
+    contents = read_contents(path, Reading(weights, unsafe_pickle))
     return Answer(_data(contents), lambda: _text(contents, depth))
 
 

@@ -4,61 +4,113 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TextIO
 
 import typer
 
-from bioconvert.cli.command import Answer, command, failure_document
+from bioconvert.cli.command import Answer, command, fail, failure_document
 from bioconvert.cli.convert import convert
+from bioconvert.cli.defaults import commands_of, default_map, read_defaults
 from bioconvert.cli.demo import demo
+from bioconvert.cli.diff import diff
+from bioconvert.cli.doctor import doctor
 from bioconvert.cli.drift import drift
 from bioconvert.cli.exits import USAGE
+from bioconvert.cli.explain import explain
+from bioconvert.cli.export import export
 from bioconvert.cli.import_ import dyna, nmn
 from bioconvert.cli.import_dno import dno
 from bioconvert.cli.inspect import inspect
 from bioconvert.cli.plan import plan
+from bioconvert.cli.report import report
+from bioconvert.cli.resume import resume
 from bioconvert.cli.revert import revert
 from bioconvert.cli.rules.check import check
+from bioconvert.cli.rules.init import init
 from bioconvert.cli.rules.list import list_all
-from bioconvert.cli.rules.schema import schema
+from bioconvert.cli.rules.schema import schema as rules_schema
 from bioconvert.cli.rules.show import show_one
+from bioconvert.cli.schema import schema
 from bioconvert.cli.streams import show
 from bioconvert.cli.verify import verify
 from bioconvert.cli.version import version
+from bioconvert.core.errors import BioconvertError
 
 COMMANDS: Mapping[str, Callable[..., Answer]] = {
     "convert": convert,
     "plan": plan,
     "inspect": inspect,
+    "diff": diff,
     "verify": verify,
     "drift": drift,
     "revert": revert,
+    "export": export,
+    "report": report,
+    "resume": resume,
+    "explain": explain,
     "demo": demo,
+    "doctor": doctor,
+    "schema": schema,
     "version": version,
 }
 RULES_COMMANDS: Mapping[str, Callable[..., Answer]] = {
     "list": list_all,
     "show": show_one,
     "check": check,
-    "schema": schema,
+    "schema": rules_schema,
+    "init": init,
 }
 IMPORT_COMMANDS: Mapping[str, Callable[..., Answer]] = {
     "nmn": nmn,
     "dyna": dyna,
     "dno": dno,
 }
-_WORDS = {*COMMANDS, "rules", *RULES_COMMANDS, "import", *IMPORT_COMMANDS}
+GROUPS: Mapping[str, Mapping[str, Callable[..., Answer]]] = {
+    "rules": RULES_COMMANDS,
+    "import": IMPORT_COMMANDS,
+}
+_WORDS = {*COMMANDS, *GROUPS, *(name for group in GROUPS.values() for name in group)}
 
 
-def _group(help: str, prefix: str, commands: Mapping[str, Callable[..., Answer]]) -> typer.Typer:
+def _use_defaults(context: typer.Context) -> None:
+    """Take the defaults of options from the nearest ``pyproject.toml``, for all commands."""
+    try:
+        found = read_defaults(_here())
+        if found.path is not None:
+            commands = commands_of(context.command, {**COMMANDS, **GROUPS})
+            context.default_map = default_map(found, commands)
+    except (BioconvertError, OSError) as error:
+        if "--help" not in sys.argv:
+            raise typer.Exit(
+                fail(_asked(), error, as_json="--json" in sys.argv, debug="--debug" in sys.argv)
+            ) from None
+
+
+def _here() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:  # it was removed in the meantime
+        return Path("/")
+
+
+def _group(
+    help: str, prefix: str, commands: Mapping[str, Callable[..., Answer]], *, whole: bool = False
+) -> typer.Typer:
     # Plain help: it starts in half the time of the boxed one and can be copied from.
-    group = typer.Typer(help=help, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+    group = typer.Typer(
+        help=help,
+        no_args_is_help=True,
+        add_completion=whole,
+        rich_markup_mode=None,
+        callback=_use_defaults if whole else None,
+    )
     for name, function in commands.items():
         group.command(name)(command(f"{prefix}{name}")(function))
     return group
 
 
-app = _group("Turn an existing PyTorch model into a biologically inspired one.", "", COMMANDS)
+app = _group("Turn an existing PyTorch model into a biologically inspired one.", "", COMMANDS, whole=True)
 app.add_typer(
     _group("The built-in rule sets, and rule files of your own.", "rules ", RULES_COMMANDS), name="rules"
 )
@@ -76,6 +128,11 @@ def run() -> None:
         raise
 
 
+def _asked() -> str:
+    """Name the command on the command line, as far as it is one."""
+    return " ".join(word for word in sys.argv[1:3] if word in _WORDS)
+
+
 def _never_fail_to_print(stream: TextIO) -> None:
     """Write what the terminal's encoding lacks as ``?`` instead of failing half-way through an answer."""
     reconfigure = getattr(stream, "reconfigure", None)
@@ -87,5 +144,4 @@ def _report_usage(end: SystemExit) -> None:
     """Add the JSON document to an error of usage, which the parser reports before any command starts."""
     format_message = getattr(end.__context__, "format_message", None)
     if "--json" in sys.argv and format_message is not None:
-        words = [word for word in sys.argv[1:3] if word in _WORDS]
-        show([failure_document(" ".join(words), USAGE, format_message())])
+        show([failure_document(_asked(), USAGE, format_message())])

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from bioconvert.cli.completing import architectures, rule_sets_and_files
+
 # readable=False where a path is read: a file that may not be read is no mistake of usage, and is found later.
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
@@ -15,7 +17,11 @@ Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A converted folder.
 Rules = Annotated[
     list[str],
     typer.Option(
-        "--rules", "-r", metavar="NAME|FILE", help="A built-in rule set or a rule file; may be given again."
+        "--rules",
+        "-r",
+        metavar="NAME|FILE",
+        help="A built-in rule set or a rule file; may be given again.",
+        autocompletion=rule_sets_and_files,
     ),
 ]
 Arch = Annotated[
@@ -23,6 +29,7 @@ Arch = Annotated[
     typer.Option(
         "--arch",
         metavar="NAME",
+        autocompletion=architectures,
         help="Where the model's code is: torchvision:NAME, timm:NAME, hf:CONFIG or package.module:callable.",
     ),
 ]
@@ -64,4 +71,42 @@ AllowMissing = Annotated[
     ),
 ]
 Every = Annotated[bool, typer.Option("--all", help="Show each row, nothing folded or left out.")]
+InPlace = Annotated[
+    bool, typer.Option("--in-place", help="Replace the checkpoint's own folder by its conversion.")
+]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="Go on with what an interrupted run of this command has left, if any."),
+]
+ShardSize = Annotated[
+    str, typer.Option("--shard-size", metavar="SIZE", help="Bytes of tensors in one file, as 2GiB.")
+]
+Stream = Annotated[
+    bool | None,
+    typer.Option(
+        "--stream/--no-stream",
+        help="Read one tensor at a time; by default where the checkpoint doesn't fit into memory.",
+        show_default=False,
+    ),
+]
+ReportFile = Annotated[
+    Path | None,
+    typer.Option("--report", metavar="FILE", help="Write a page about it, as report.html."),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is in the target folder.")]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        "--weights",
+        metavar="KEY",
+        help="Which weights of a training checkpoint, as state_dict_ema or model/ema.",
+    ),
+]
+UnsafePickle = Annotated[
+    bool,
+    typer.Option(
+        "--unsafe-pickle",
+        help="Let a file that can't be read otherwise run its code, in a process of its own; it can do "
+        "whatever you can.",
+    ),
+]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,10 +20,16 @@ from bioconvert.cli.options import (
     Every,
     Inputs,
     InputShape,
+    ReportFile,
     Rules,
     Seed,
+    Stream,
+    UnsafePickle,
+    Weights,
 )
-from bioconvert.cli.source import Built, Source, build, source_of
+from bioconvert.cli.piecewise import paging
+from bioconvert.cli.report_file import check_report
+from bioconvert.cli.source import Built, Reading, Source, build, source_of
 from bioconvert.cli.streams import step
 
 if TYPE_CHECKING:
@@ -44,16 +51,22 @@ def plan(
     input_shape: InputShape = None,
     calibration: Calibration = None,
     allow_missing: AllowMissing = None,
+    weights: Weights = None,
+    unsafe_pickle: UnsafePickle = False,
+    stream: Stream = None,
     seed: Seed = 0,
+    report: ReportFile = None,
     every: Every = False,
 ) -> Answer:
     """Show what a conversion would change, and why not the rest."""
     from bioconvert.ruleset import resolve_rules
 
+    check_report(report, checkpoint)
     ruleset = resolve_rules(list(rules))
-    source = source_of(checkpoint, arch, arch_args, allow_missing)
+    source = source_of(checkpoint, arch, arch_args, allow_missing, Reading(weights, unsafe_pickle))
     given = Given(samples(inputs, input_shape, seed=seed), samples(calibration, None, seed=seed))
-    return plan_answer(prepare(ruleset, source, given, seed=seed), every=every)
+    with prepare(ruleset, source, given, seed=seed, stream=stream) as prepared:
+        return plan_answer(prepared, every=every, report=report)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +80,11 @@ class Given:
 
     inputs: Samples | None
     calibration: Samples | None
+
+    @property
+    def any(self) -> bool:
+        """Whether there is any of it."""
+        return self.inputs is not None or self.calibration is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +104,39 @@ class Prepared:
     described: Mapping[str, object]
 
 
-def prepare(ruleset: RuleSet, source: Source, given: Given, *, seed: int) -> Prepared:
-    """Build the model and plan the conversion."""
-    built = build(source)
-    from bioconvert import api
+@contextmanager
+def prepare(
+    ruleset: RuleSet,
+    source: Source,
+    given: Given,
+    *,
+    seed: int,
+    stream: bool | None = None,
+    out: Path | None = None,
+) -> Iterator[Prepared]:
+    """Build the model and plan the conversion; where it doesn't fit into memory, values are read meanwhile.
 
+    Args:
+        ruleset: the rules.
+        source: where the model comes from.
+        given: the sample data.
+        seed: decides every random number.
+        stream: whether values are read only when they are needed; ``None`` to decide by the free memory.
+        out: the folder to be written, if one is.
+    """
+    with paging(source, stream, out, samples=given.any) as pager:
+        built = build(source, pager)
+        with nullcontext() if pager is None else pager.at_work():
+            yield _prepared(ruleset, built, source, given, seed=seed)
+
+
+def _prepared(ruleset: RuleSet, built: Built, source: Source, given: Given, *, seed: int) -> Prepared:
+    from bioconvert import api
+    from bioconvert.checkpoint import Checkpoint
+    from bioconvert.checkpoint.tensor_rules import check_tensor_rules
+
+    said = built.origin.said if isinstance(built.origin, Checkpoint) else ""
+    check_tensor_rules(ruleset, built.architecture, str(source.checkpoint), runs=given.any, said=said)
     batches = None if given.calibration is None else given.calibration.batches(built.model)
     arguments = batches[0] if batches is not None else None
     if given.inputs is not None:
@@ -106,9 +152,16 @@ def prepare(ruleset: RuleSet, source: Source, given: Given, *, seed: int) -> Pre
     return Prepared(built, found, arguments, described)
 
 
-def plan_answer(prepared: Prepared, *, every: bool) -> Answer:
-    """Show a plan."""
+def plan_answer(prepared: Prepared, *, every: bool, report: Path | None = None) -> Answer:
+    """Show a plan, and write a page about it where one is asked for."""
     from bioconvert.report.plan import plan_tables
+    from bioconvert.surgery.costs import planned_costs
 
-    data = {**prepared.described, "plan": prepared.plan.to_dict()}
-    return Answer(data, lambda: plan_tables(prepared.plan, every=every))
+    with step("counting parameters and operations"):
+        costs = planned_costs(prepared.plan)
+    if report is not None:
+        from bioconvert.cli.report import write_planned
+
+        write_planned(prepared, costs, report)
+    data = {**prepared.described, "plan": prepared.plan.to_dict(), **costs.to_dict()}
+    return Answer(data, lambda: plan_tables(prepared.plan, costs=costs, every=every))

@@ -18,6 +18,20 @@ if TYPE_CHECKING:
     from torch import nn
 
     from bioconvert.checkpoint import Architecture, Checkpoint
+    from bioconvert.checkpoint.paging import Pager
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a checkpoint is to be read.
+
+    Args:
+        weights: which of its state dicts is meant, as keys joined by ``/``; ``None`` for the usual one.
+        unsafe_pickle: whether it may run code where it can't be read otherwise.
+    """
+
+    weights: str | None = None
+    unsafe_pickle: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +43,22 @@ class Source:
         arch: where its code is, as ``torchvision:resnet18``; ``None`` where the checkpoint says so itself.
         arch_args: keyword arguments of the architecture.
         allow_missing: globs of parameters that the checkpoint may lack.
+        reading: how the checkpoint is to be read.
     """
 
     checkpoint: Path | None
     arch: str | None
     arch_args: Mapping[str, object]
     allow_missing: tuple[str, ...] = ()
+    reading: Reading = Reading()
 
 
 def source_of(
-    checkpoint: Path | None, arch: str | None, arch_args: str | None, allow_missing: Iterable[str] | None
+    checkpoint: Path | None,
+    arch: str | None,
+    arch_args: str | None,
+    allow_missing: Iterable[str] | None,
+    reading: Reading = Reading(),
 ) -> Source:
     """Check what can be checked of a source before anything is read.
 
@@ -50,7 +70,7 @@ def source_of(
         raise OptionError("give a checkpoint, or --arch for a model without one")
     if checkpoint is not None:
         require(checkpoint)
-    return Source(checkpoint, arch, _parse_args(arch_args), tuple(allow_missing or ()))
+    return Source(checkpoint, arch, _parse_args(arch_args), tuple(allow_missing or ()), reading)
 
 
 def require(path: Path) -> None:
@@ -74,15 +94,21 @@ class Built:
         model: the model.
         origin: the checkpoint that was read, or its path; ``None`` for an architecture alone.
         architecture: how the model was built; ``None`` where a folder of ours doesn't say.
+        pager: brings in the values of its tensors when they are used; ``None`` where they are in memory.
     """
 
     model: nn.Module
     origin: Checkpoint | Path | None
     architecture: Architecture | None
+    pager: Pager | None = None
 
 
-def build(source: Source) -> Built:
+def build(source: Source, pager: Pager | None = None) -> Built:
     """Build the model and load its tensors: the bytes are judged first, then the architecture.
+
+    Args:
+        source: where the model comes from.
+        pager: what is to bring in values when they are used, instead of loading them now.
 
     Raises:
         CheckpointError: the checkpoint is unsafe, corrupt, or doesn't fit the architecture.
@@ -90,18 +116,47 @@ def build(source: Source) -> Built:
     find_modules_here()
     if source.checkpoint is None:
         return _build_bare(source)
-    if source.arch is None and is_ours(source.checkpoint):
+    if source.arch is None and source.reading.weights is None and is_ours(source.checkpoint):
         return _rebuild(source.checkpoint)
+    if pager is not None and source.reading.weights is None:
+        return _build_without_values(source, source.checkpoint, pager)
     with step(f"reading {source.checkpoint}"):
         # Importing torch takes seconds too, which the step is there to explain.
-        from bioconvert.checkpoint import choose_architecture, load_into, read_checkpoint
+        from bioconvert.checkpoint import load_into, read_checkpoint
 
-        checkpoint = read_checkpoint(source.checkpoint)
-    architecture = choose_architecture(source.checkpoint, source.arch, source.arch_args)
+        how = source.reading
+        checkpoint = read_checkpoint(source.checkpoint, weights=how.weights, unsafe_pickle=how.unsafe_pickle)
+    architecture = _architecture(source, checkpoint)
     with step(f"building {architecture}"):
         model = architecture.build()
         load_into(model, checkpoint, source.allow_missing)
     return Built(model, checkpoint, architecture)
+
+
+def _architecture(source: Source, checkpoint: Checkpoint) -> Architecture:
+    from bioconvert.checkpoint import Architecture, choose_architecture
+    from bioconvert.checkpoint.torch_dtypes import CODES
+
+    if source.arch is None and checkpoint.architecture is not None:
+        found = Architecture.from_dict(checkpoint.architecture)
+        return Architecture(found.kind, found.name, {**found.args, **source.arch_args})
+    described = {name: (CODES[t.dtype], tuple(t.shape)) for name, t in checkpoint.tensors.items()}
+    return choose_architecture(
+        checkpoint.source, source.arch, source.arch_args, tensors=described, ties=checkpoint.ties
+    )
+
+
+def _build_without_values(source: Source, path: Path, pager: Pager) -> Built:
+    with step(f"reading the headers of {path}"):
+        from bioconvert.checkpoint import choose_architecture
+        from bioconvert.checkpoint.stored import find_tensors
+        from bioconvert.checkpoint.streaming import stream_model
+
+        contents = find_tensors(path)
+        described = {name: (each.dtype, each.shape) for name, each in contents.tensors.items()}
+        architecture = choose_architecture(path, source.arch, source.arch_args, tensors=described)
+    with step(f"building {architecture}"):
+        return Built(stream_model(contents, architecture, pager), path, architecture, pager)
 
 
 def _build_bare(source: Source) -> Built:

@@ -9,7 +9,8 @@ import warnings
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, TextIO
 
-from bioconvert.core.progress import listening
+from bioconvert.cli.transfers import Bar, Lines
+from bioconvert.core.progress import following, listening
 from bioconvert.report.text import printable
 
 if TYPE_CHECKING:
@@ -36,17 +37,19 @@ def step(text: str) -> Iterator[None]:
     """Say what is being done: a spinner on a terminal, a line anywhere else."""
     if not sys.stderr.isatty():
         note(f"{text} …")
-        with listening(_note_progress):
+        with listening(_note_progress), following(Lines(note)):
             yield
         return
     from rich.text import Text
 
-    with _console(sys.stderr).status(Text(f"{printable(text)} …")) as spinner:
+    console = _console(sys.stderr)
+    with console.status(Text(f"{printable(text)} …")) as spinner:
+        bar = Bar(console, spinner.stop)
 
         def update(work: str, done: int, total: int) -> None:
             spinner.update(Text(f"{work}: {done} of {total} …"))
 
-        with listening(update):
+        with listening(update), following(bar), contextlib.closing(bar):
             yield
 
 
@@ -89,4 +92,9 @@ def _show_warning(
 def _console(file: TextIO) -> Console:
     from rich.console import Console
 
-    return Console(file=file, markup=False, highlight=False, emoji=False)
+    class Piped(Console):
+        def on_broken_pipe(self) -> None:
+            # Rich would end the process by itself, with a code that means something else here.
+            raise BrokenPipeError
+
+    return Piped(file=file, markup=False, highlight=False, emoji=False)

@@ -6,7 +6,7 @@ from bioconvert.cli.command import Answer
 from bioconvert.cli.exits import Exit
 from bioconvert.cli.options import Folder
 from bioconvert.cli.source import require
-from bioconvert.cli.streams import step
+from bioconvert.cli.streams import note, step
 from bioconvert.report.text import plural
 
 
@@ -18,9 +18,12 @@ def verify(
     Each finding is one line, and the exit code is 1 if there is any.
     """
     from bioconvert.checkpoint import verify_folder
+    from bioconvert.checkpoint.staging import unfinished_beside
     from bioconvert.cli.contents import read_contents
 
     require(folder)
+    if unfinished := unfinished_beside(folder):
+        note(f"note: {unfinished}")
     with step(f"verifying {folder}"):
         findings = [str(finding) for finding in verify_folder(folder)]
     if findings:

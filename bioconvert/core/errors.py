@@ -72,6 +72,10 @@ class TargetError(BioconvertError, OSError):
     """The place to write to can't be used: it isn't empty, isn't writable, or is full."""
 
 
+class ResourceError(BioconvertError):
+    """The machine has too little memory or disk space, which was found out before anything was written."""
+
+
 def first_line(error: BaseException) -> str:
     """Give the first line of an error's text, or its type where it has none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -39,3 +39,57 @@ def listening(listener: Listener) -> Iterator[None]:
 
 
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
+
+
+class Transfer:
+    """Bytes on their way to the disk, told block by block to whoever follows.
+
+    Args:
+        work: what is being done, such as ``"writing out"``.
+        total: how many bytes there are.
+    """
+
+    def __init__(self, work: str, total: int):
+        self.work, self.total = work, total
+        self.done = self.skipped = 0
+        self.file: str | None = None
+        """The file that was just finished."""
+
+    def add(self, count: int) -> None:
+        """Say that more bytes are written."""
+        self.done += count
+        self._tell(None)
+
+    def skip(self, count: int) -> None:
+        """Say that bytes need not be written, since they are there."""
+        self.skipped += count
+        self.add(count)
+
+    def finish(self, file: str) -> None:
+        """Say that a file is complete."""
+        self._tell(file)
+
+    def _tell(self, file: str | None) -> None:
+        self.file = file
+        follower = _follower.get()
+        if follower is not None:
+            follower(self)
+        elif file is not None:
+            _log.info("%s: %s complete, %d of %d bytes", self.work, file, self.done, self.total)
+
+
+Follower = Callable[[Transfer], None]
+"""Called with a transfer each time that it has come further; ``file`` names one that was just finished."""
+
+
+@contextmanager
+def following(follower: Follower) -> Iterator[None]:
+    """Let a function hear of transfers for a while."""
+    token = _follower.set(follower)
+    try:
+        yield
+    finally:
+        _follower.reset(token)
+
+
+_follower: ContextVar[Follower | None] = ContextVar("follower", default=None)

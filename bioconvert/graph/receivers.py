@@ -13,7 +13,9 @@ from bioconvert.core.errors import Refused
 from bioconvert.core.families import family_root
 from bioconvert.graph.activations import ACTIVATIONS
 from bioconvert.graph.classes import original_class
+from bioconvert.graph.flattening import averages_places, flattens
 from bioconvert.graph.flow import Graphs
+from bioconvert.graph.gating import gated_with
 from bioconvert.graph.nodes import (
     activation_of,
     called_module,
@@ -32,7 +34,6 @@ _POOLS = tuple(
 )
 _KEEPING_FUNCTIONS = frozenset({*_POOLS, F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, torch.dropout})
 _KEEPING_MODULES = ("torch.nn.modules.pooling", "torch.nn.modules.dropout")
-_FLATTENING_METHODS = ("flatten", "view", "reshape")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ class Route:
         norm: the normalisation in between, if there is one.
         nodes: what is in between, each with the container whose graph it is in.
         crossed: the containers that the value leaves or enters.
+        partners: layers by whose units those of the layer are multiplied, one by one.
     """
 
     layer: nn.Module
@@ -65,6 +67,7 @@ class Route:
     norm: nn.Module | None
     nodes: tuple[tuple[fx.Node, nn.Module], ...]
     crossed: tuple[nn.Module, ...]
+    partners: tuple[nn.Module, ...] = ()
 
 
 def has_units(module: nn.Module) -> bool:
@@ -97,7 +100,12 @@ def receiver_of(module: nn.Module, graphs: Graphs) -> Receiver:
 
 
 def route_of(
-    module: nn.Module, graphs: Graphs, takes: Callable[[nn.Module], bool], *, hint: str = ""
+    module: nn.Module,
+    graphs: Graphs,
+    takes: Callable[[nn.Module], bool],
+    *,
+    hint: str = "",
+    gated: bool = False,
 ) -> Route:
     """Find the one layer that takes a layer's output, behind activations, norms, pooling and flattening.
 
@@ -106,11 +114,12 @@ def route_of(
         graphs: the model's graphs.
         takes: says of a module whether it is a layer that may be what is looked for.
         hint: what the user may do where it isn't found.
+        gated: whether products with the units of another layer are followed, too.
 
     Raises:
         Refused: there is none, or it can't be told, with the reason.
     """
-    search = _Search(graphs, takes)
+    search = _Search(graphs, takes, gated=gated)
     try:
         search.after(module)
         found = search.only()
@@ -124,7 +133,8 @@ def route_of(
     if len(norms) > 1:
         raise Refused(f"{_WHERE}{hint}: several normalisations stand in between")
     nodes = tuple((node, container) for node, container in search.met.items())
-    return Route(module, found, next(iter(norms.values()), None), nodes, tuple(search.crossed))
+    norm = next(iter(norms.values()), None)
+    return Route(module, found, norm, nodes, tuple(search.crossed), tuple(search.partners))
 
 
 def layers_behind(
@@ -199,6 +209,8 @@ class _Search:
         flattened: whether each sample becomes a row on the way.
         met: the nodes that were followed, each with the container whose graph it is in.
         crossed: the containers that the value left or entered.
+        gated: whether products with the units of another layer are followed, too.
+        partners: these layers.
     """
 
     graphs: Graphs
@@ -208,6 +220,8 @@ class _Search:
     flattened: bool = False
     met: dict[fx.Node, nn.Module] = field(default_factory=dict)
     crossed: list[nn.Module] = field(default_factory=list)
+    gated: bool = False
+    partners: dict[nn.Module, None] = field(default_factory=dict)
 
     def after(self, module: nn.Module) -> None:
         """Follow a module's output in every container that calls it."""
@@ -248,12 +262,21 @@ class _Search:
             self._leave(value, user, container)
         elif module is not None and self.takes(module):
             self.receivers.setdefault(module, []).append(user)
-        elif self._keeps_units(user, container):
+        elif self._keeps_units(user, container) or (self.gated and self._meets(value, user, container)):
             self._follow(user, container)
         elif module is not None and may_enter(module):
             self._enter(user, module)
         else:
             raise _NotFoundError(f"it is followed by {describe(user, container)}")
+
+    def _meets(self, value: fx.Node, user: fx.Node, container: nn.Module) -> bool:
+        """Say whether each unit is multiplied by one of another layer."""
+        found = gated_with(value, user, container, self.takes)
+        if found is None:
+            return False
+        self.partners[found[0]] = None
+        self.met.update(dict.fromkeys(found[1], container))
+        return True
 
     def _leave(self, value: fx.Node, user: fx.Node, container: nn.Module) -> None:
         if container is self.graphs.tree.model:
@@ -283,7 +306,7 @@ class _Search:
         module = called_module(node, container)
         if module is not None:
             return self._module_keeps_units(module)
-        if _flattens(node) or _averages_places(node):
+        if flattens(node) or averages_places(node):
             self.flattened = True
             return True
         return node.target in _KEEPING_FUNCTIONS
@@ -295,27 +318,6 @@ class _Search:
             return module.start_dim == 1 and module.end_dim == -1
         passes = isinstance(module, nn.Identity) or cls.__module__ in _KEEPING_MODULES
         return passes or cls.__name__ in ACTIVATIONS
-
-
-def _flattens(node: fx.Node) -> bool:
-    """Say whether a node makes one row of each sample."""
-    arguments: list[object] = [*node.args[1:], *node.kwargs.values()]
-    if node.target is torch.flatten or (node.op == "call_method" and node.target == "flatten"):
-        return bool(arguments) and arguments[0] == 1 and arguments[1:] in ([], [-1])
-    return node.op == "call_method" and node.target in _FLATTENING_METHODS and len(_sizes(arguments)) == 2
-
-
-def _sizes(arguments: list[object]) -> list[object]:
-    first = arguments[0] if arguments else None
-    return list(first) if len(arguments) == 1 and isinstance(first, (tuple, list)) else arguments
-
-
-def _averages_places(node: fx.Node) -> bool:
-    """Say whether a node takes the mean over height and width."""
-    if node.target not in (torch.mean, "mean"):
-        return False
-    dims = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
-    return isinstance(dims, (tuple, list)) and sorted(map(str, dims)) in (["2", "3"], ["-1", "-2"])
 
 
 def resolve(model: nn.Module, path: str) -> nn.Module:

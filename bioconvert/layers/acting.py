@@ -20,11 +20,11 @@ def acts_as_original(module: nn.Module) -> bool:
     """Say whether a module computes, bit for bit, what it did before any conversion.
 
     A layer of ours doesn't, unless its own method ``acts_as_original()`` says that it does for the time
-    being; any other module does.
+    being, nor does a module beside which something grew; any other module does.
     """
-    if _called:
-        return False
     cls = type(module)
+    if _called or any(name in module._modules for name in getattr(cls, "own_children", ())):
+        return False
     own = getattr(cls, "acts_as_original", None)
     return bool(own(module)) if own is not None else not is_layer(cls)
 

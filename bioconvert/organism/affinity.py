@@ -9,10 +9,10 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 
 from bioconvert.core.errors import OptionError
 from bioconvert.organism.entropy import output_entropy
+from bioconvert.organism.refit_samples import outputs_on
 
 if TYPE_CHECKING:
     from bioconvert.organism.organism import Organism
@@ -55,7 +55,7 @@ def probe_expert_affinity(
     if not probes:
         raise OptionError("batches must hold at least one batch to probe with")
     tags = candidate_tags(organism) if tags is None else list(tags)
-    with torch.no_grad(), _evaluating(organism.model), _routes_kept(organism):
+    with torch.no_grad(), _routes_kept(organism):
         entropies = {tag: _entropy(organism, tag, probes) for tag in tags}
     return Affinity(min(entropies, key=lambda tag: entropies[tag]), entropies)
 
@@ -69,25 +69,8 @@ def candidate_tags(organism: Organism) -> list[str]:
 
 def _entropy(organism: Organism, tag: str, probes: list[Any]) -> float:
     organism.route(tag)
-    found = torch.stack([output_entropy(_outputs(organism.model, batch)) for batch in probes])
+    found = torch.stack([output_entropy(output) for output in outputs_on(organism.model, probes)])
     return found.mean().item()
-
-
-def _outputs(model: nn.Module, batch: Any) -> Any:
-    if isinstance(batch, Mapping):
-        return model(**batch)
-    return model(*batch) if isinstance(batch, (tuple, list)) else model(batch)
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 @contextmanager

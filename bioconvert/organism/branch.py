@@ -9,8 +9,10 @@ from torch import nn
 
 from bioconvert.core.errors import OptionError
 from bioconvert.organism.caches import own_caches
+from bioconvert.organism.calls import runner
 from bioconvert.organism.merging import first_floating, fresh_arguments
-from bioconvert.organism.recording import unrecorded
+from bioconvert.organism.recording import run_unrecorded
+from bioconvert.organism.untouched import is_left_untouched
 
 
 class Branch(nn.Module):
@@ -23,7 +25,7 @@ class Branch(nn.Module):
         block: the module :math:`f`.
 
     Shape:
-        - Input: whatever the block takes; it is copied, since the block may work in place.
+        - Input: whatever the block takes; it is copied where the block may work in place.
         - Output: the first tensor of floating numbers in the block's output.
         - ``gate``, :math:`\gamma`: (1), zero at birth.
 
@@ -44,17 +46,21 @@ class Branch(nn.Module):
         self.train(block.training)
 
     def forward(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Run the block on copies of the arguments."""
-        args, kwargs = own_caches(args, kwargs, self.block, self._owner())
-        with unrecorded():
-            y = first_floating(self.block(*fresh_arguments(args), **fresh_arguments(kwargs)))
+        """Run the block on the arguments, or on copies where what the block does to them may be noticed."""
+        # Past the search for an attribute, which costs a small block as much as a multiplication.
+        block, gate = self._modules["block"], self._parameters.get("gate")
+        assert block is not None
+        run = runner(block)
+        if not is_left_untouched(run):
+            args, kwargs = own_caches(args, kwargs, block)
+            args, kwargs = fresh_arguments(args), fresh_arguments(kwargs) if kwargs else kwargs
+        y = first_floating(run_unrecorded(run, args, kwargs))
         if y is None:
-            raise OptionError(f"{type(self.block).__name__} gives no tensor of floating numbers to add to")
-        return self.gate.to(y.dtype) * y
-
-    def _owner(self) -> str:
-        record = vars(self.block).get("node_record")
-        return "" if record is None else str(record["id"])
+            raise OptionError(f"{type(block).__name__} gives no tensor of floating numbers to add to")
+        if gate is None:
+            # Parametrized, or replicated by DataParallel.
+            gate = self.gate
+        return (gate if gate.dtype is y.dtype else gate.to(y.dtype)) * y
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         # A checkpoint from before the branch was born leaves it as it is.

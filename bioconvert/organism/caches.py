@@ -8,6 +8,7 @@ that whatever is done to all of it (reordering for beam search, cropping) is don
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -18,18 +19,18 @@ _NOTES = "_bioconvert_notes"
 _Slots = dict[tuple[str, int], int]
 
 
-def own_caches(args: Any, kwargs: Any, block: nn.Module, owner: str) -> tuple[Any, Any]:
+def own_caches(args: Any, kwargs: Any, block: nn.Module) -> tuple[Any, Any]:
     """Give arguments in which every cache is what a branch may write to.
 
     Args:
         args: positional arguments.
         kwargs: keyword arguments.
-        block: the branch's module.
-        owner: the branch's ``id``.
+        block: the branch's module, whose own layers go by its ``id``.
     """
-    if not any(is_cache(each) for each in (*args, *kwargs.values())):
+    if not _holds_cache(args) and not (kwargs and _holds_cache(kwargs.values())):
         return args, kwargs
-    numbers = layer_numbers(block)
+    numbers, record = layer_numbers(block), vars(block).get("node_record")
+    owner = "" if record is None else str(record["id"])
 
     def own(value: Any) -> Any:
         return own_cache(value, numbers, owner) if is_cache(value) else value
@@ -40,6 +41,13 @@ def own_caches(args: Any, kwargs: Any, block: nn.Module, owner: str) -> tuple[An
 def is_cache(value: Any) -> bool:
     """Say whether an argument is one that a layer adds its keys and values to."""
     return callable(getattr(value, "get_seq_length", None)) and callable(getattr(value, "update", None))
+
+
+def _holds_cache(values: Iterable[Any]) -> bool:
+    for value in values:  # noqa: SIM110 (a generator costs as much as a small layer)
+        if is_cache(value):
+            return True
+    return False
 
 
 def layer_numbers(block: nn.Module) -> list[int]:

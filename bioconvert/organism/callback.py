@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from bioconvert.core.errors import OptionError
+from bioconvert.core.random import Stream
 from bioconvert.organism.candidates import Watch
 from bioconvert.organism.collective import (
     insist_on_agreement,
@@ -25,6 +26,7 @@ from bioconvert.organism.organism import Organism
 from bioconvert.organism.record import Record
 from bioconvert.organism.seats import Seat, seat_of
 from bioconvert.organism.triggers import Decision, GrowthConfig, Situation, growth_decision
+from bioconvert.organism.width import planned
 
 _log = logging.getLogger("bioconvert")
 _COPIES = 4
@@ -44,12 +46,13 @@ class GrowthCallback:
 
     Args:
         organism: the organism, of the model itself where that is in a wrapper.
-        optimizer: follows the growth; it is bound to the organism.
+        optimizer: follows the growth; it is bound to the organism. Where others that are bound train what
+            grows, each gets the copies of its own.
         config: when to grow, where and how; by default on a jump of the outputs' entropy.
         group: the processes that train together; by default all.
 
     Raises:
-        OptionError: there is no node of that name, or it can't grow in width.
+        OptionError: there is no node of that name, or it can't grow in width as the settings say.
 
     Example:
         >>> import bioconvert as bc
@@ -73,7 +76,8 @@ class GrowthCallback:
         self.group = group
         if self.config.node is not None:
             organism.get(self.config.node)
-        added_parameters(self._source(), organism.model, self.config.kind, self.config.units)
+        self._check_width()
+        self._added: tuple[object, int] = (None, 0)
         self._watch = Watch(self._watched()) if self.config.trigger == "gradient" else None
 
     @property
@@ -129,6 +133,13 @@ class GrowthCallback:
         """Take off what watches gradients."""
         if self._watch is not None:
             self._watch.remove()
+
+    def _check_width(self) -> None:
+        """See now, and not in the middle of the training, that units can grow as the settings say."""
+        config = self.config
+        if config.kind == "width":
+            by, stream = config.by or "zero", Stream(0, "check")
+            planned(self._source(), self.organism.model, by=by, units=config.units, loss=None, stream=stream)
 
     def _reading(self, loss: Any, outputs: Any) -> torch.Tensor:
         found = [torch.as_tensor(loss).detach().reshape(())]
@@ -206,7 +217,9 @@ class GrowthCallback:
         options = {"by": config.by, "units": config.units}
         given = {name: value for name, value in options.items() if value is not None}
         grow: Any = self.organism.grow
-        born: Node = grow(seat.node, config.kind, tag=config.tag, optimizer=self.optimizer, **given)
+        trained = self.organism.is_trained(seat.node)
+        optimizer = None if trained else self.optimizer
+        born: Node = grow(seat.node, config.kind, tag=config.tag, optimizer=optimizer, **given)
         losses = [row[0] for row in rows if row[0] is not None]
         settle(state, self.organism.step, fmean(losses) if losses else None)
         if config.lock:
@@ -234,9 +247,17 @@ class GrowthCallback:
             return {seat.node.dynamic_id: seat}
         return {name: seat for name, seat in seats.items() if not seat.key}
 
+    def _added_by(self, seat: Seat) -> int:
+        """Count what a birth would add: anew after each change, since layers are looked for by tracing."""
+        state = (seat.node.dynamic_id, len(self.organism.record["history"]))
+        if self._added[0] != state:
+            count = added_parameters(seat, self.organism.model, self.config.kind, self.config.units)
+            self._added = (state, count)
+        return self._added[1]
+
     def _situation(self, seat: Seat) -> Situation:
         parameters = list(self.organism.model.parameters())
-        added = added_parameters(seat, self.organism.model, self.config.kind, self.config.units)
+        added = self._added_by(seat)
         device = parameters[0].device
         memory = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
         return Situation(

@@ -105,8 +105,13 @@ def insist_on_equal_gates(gates: Mapping[str, torch.Tensor], group: Any = None) 
             )
 
 
-def refuse_sharded(module: nn.Module, named: str) -> None:
-    """Refuse to let a module grow whose parameters are given out to several processes.
+def refuse_sharded(module: nn.Module, named: str, change: str) -> None:
+    """Refuse to change a module whose parameters are given out to several processes.
+
+    Args:
+        module: the module.
+        named: what to call it.
+        change: what it can't do: ``"grow"`` or ``"be pruned"``.
 
     Raises:
         OptionError: they are.
@@ -114,9 +119,8 @@ def refuse_sharded(module: nn.Module, named: str) -> None:
     for name, parameter in module.named_parameters():
         if hasattr(parameter, "placements") and hasattr(parameter, "device_mesh"):
             raise OptionError(
-                f"{named!r} can't grow: its {name!r} is sharded over processes (FSDP2), which took note of "
-                "the parameters there were and would not gather new ones: let the model grow before "
-                "fully_shard"
+                f"{named!r} can't {change}: its {name!r} is sharded over processes (FSDP2), which took note "
+                "of the parameters there were and of their shapes: let the model change before fully_shard"
             )
 
 

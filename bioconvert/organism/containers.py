@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import wraps
 from typing import Any
 
 from torch import nn
 
+from bioconvert.graph.grown import without_grown
 from bioconvert.organism.record import GROWN
+
+_EDITS = ("__setitem__", "__delitem__", "append", "extend", "insert", "pop", "clear", "update")
+"""What changes a container, by the number of a child or behind the last one."""
 
 
 def container_members(base: type[nn.Module]) -> dict[str, Any]:
     """Give the methods that leave out what grew, for classes of containers."""
     if issubclass(base, nn.ModuleDict):
-        return dict(_MAPPING)
+        return {**_MAPPING, **_editing(base)}
     if issubclass(base, nn.Sequential):
-        return {**_SEQUENCE, "__getitem__": _getting(base, nn.Sequential)}
+        return {**_SEQUENCE, "__getitem__": _getting(base, nn.Sequential), **_editing(base)}
     if issubclass(base, nn.ModuleList):
-        return {**_SEQUENCE, "__getitem__": _getting(base, nn.ModuleList)}
+        return {**_SEQUENCE, "__getitem__": _getting(base, nn.ModuleList), **_editing(base)}
     return {}
 
 
@@ -27,11 +32,27 @@ def _children(self: nn.Module) -> dict[str, Any]:
 
 def _getting(base: type[Any], plain: type[Any]) -> Any:
     def get(self: Any, index: Any) -> Any:
+        if isinstance(index, slice):
+            return plain(*_sliced(self, index, plain))
+        # What grew may lie between the children, where some were added since.
         return (
-            plain(*_sliced(self, index, plain)) if isinstance(index, slice) else base.__getitem__(self, index)
+            list(_children(self).values())[index] if GROWN in self._modules else base.__getitem__(self, index)
         )
 
     return get
+
+
+def _editing(base: type[Any]) -> dict[str, Any]:
+    return {name: _without_what_grew(getattr(base, name)) for name in _EDITS if hasattr(base, name)}
+
+
+def _without_what_grew(method: Any) -> Any:
+    @wraps(method)
+    def edit(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with without_grown(self):
+            return method(self, *args, **kwargs)
+
+    return edit
 
 
 def _sliced(self: nn.Module, index: slice, plain: type[nn.Module]) -> list[Any]:

@@ -74,7 +74,8 @@ def load_dno(
 
 
 def _untold(extra: Any) -> bool:
-    return bool(isinstance(extra, Mapping) and extra.get("blueprint", {}).get("problems"))
+    blueprint = extra.get("blueprint") if isinstance(extra, Mapping) else None
+    return bool(isinstance(blueprint, Mapping) and blueprint.get("problems"))
 
 
 def _ours(file: DnoFile, where: str) -> DynamicNetwork:

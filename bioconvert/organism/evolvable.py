@@ -10,6 +10,7 @@ from torch import nn
 
 from bioconvert.core.errors import OptionError
 from bioconvert.graph.grown import grown_names, shed
+from bioconvert.organism.calls import HELD
 from bioconvert.organism.node import Node
 from bioconvert.organism.record import GENERAL, GROWN, Record, node_record
 
@@ -28,7 +29,8 @@ class Holder(nn.Module):
 
     def compute(self, *args: Any, **kwargs: Any) -> Any:
         """Give what the node gives before it grows."""
-        return self.child_module(*args, **kwargs)
+        # Past the search for an attribute, which is slow.
+        return self._modules["child_module"](*args, **kwargs)  # type: ignore[misc]
 
 
 class BaseEvolvableModule(Node, Holder):
@@ -93,17 +95,4 @@ class BaseEvolvableModule(Node, Holder):
         return [(self, name) for name in grown_names(self)] if not had else []
 
 
-def runner(node: BaseEvolvableModule) -> nn.Module:
-    """Say what to call: the node itself, or what it holds where that comes to the same."""
-    # Asked for every node in every forward pass, so that nothing here is looped over or looked up twice.
-    children = node._modules
-    if (
-        len(children) > 1
-        or node._forward_hooks
-        or node._forward_pre_hooks
-        or node._backward_hooks
-        or node._backward_pre_hooks
-        or type(node) is not BaseEvolvableModule
-    ):
-        return node
-    return children["child_module"]  # type: ignore[return-value]
+HELD[BaseEvolvableModule] = "child_module"

@@ -45,8 +45,10 @@ def freeze(seat: Seat, but: Container[int] = ()) -> None:
 
 def thaw(seat: Seat) -> None:
     """Let a node learn what it did before it was frozen."""
-    for name in seat.node.node_record["frozen"] or ():
-        seat.node.get_parameter(name).requires_grad_(True)
+    held = dict(seat.node.named_parameters())
+    # A layer inside may have been reverted since, with what its conversion had added.
+    for name in held.keys() & set(seat.node.node_record["frozen"] or ()):
+        held[name].requires_grad_(True)
     for parameter in _around(seat):
         parameter.requires_grad_(True)
     seat.node.node_record["frozen"] = None

@@ -139,9 +139,7 @@ class GrowthEngine:
 
         From the first call on, the optimizer does so itself; calling it each step does no harm.
         """
-        self.organism.bind(optimizer)
-        for record in self.organism.record["groups"]:
-            set_rate(unwrapped(optimizer), record, self.organism.step)
+        self.organism.set_rates(optimizer)
 
     def probe_expert_affinity(
         self, data_batches: Iterable[Any], *, include_core: bool = True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from math import prod
 
 from torch import nn
@@ -10,7 +9,6 @@ from torch import nn
 from bioconvert.graph.grown import without_grown
 from bioconvert.organism.router import ROUTER
 from bioconvert.organism.seats import Seat
-from bioconvert.organism.width_axes import unit_axis
 from bioconvert.organism.width_joints import Joint, joints_of
 
 
@@ -37,20 +35,8 @@ def added_parameters(seat: Seat, model: nn.Module, kind: str, units: int | None 
 def _in_width(joints: list[Joint], units: int | None) -> int:
     sizes: dict[nn.Parameter, list[int]] = {}
     for joint in joints:
-        for parameter, axis in _axes(joint):
+        for parameter, axis in joint.axes:
             size = sizes.setdefault(parameter, list(parameter.shape))
             # Behind a flattened picture each unit has several places in a row.
             size[axis] += parameter.shape[axis] // joint.units * (units or joint.units)
     return sum(prod(size) - parameter.numel() for parameter, size in sizes.items())
-
-
-def _axes(joint: Joint) -> Iterator[tuple[nn.Parameter, int]]:
-    """Give the parameters that grow, each with the dimension that does."""
-    found = [(joint.layer, "weight", unit_axis(joint.layer)), (joint.layer, "bias", 0)]
-    found.append((joint.receiver, "weight", 1 - unit_axis(joint.receiver)))
-    if joint.norm is not None:
-        found += [(joint.norm, name, 0) for name in joint.norm._parameters]
-    for module, name, axis in found:
-        parameter = module._parameters.get(name)
-        if parameter is not None:
-            yield parameter, axis

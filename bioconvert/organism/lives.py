@@ -58,7 +58,8 @@ def lives(rows: Iterable[Mapping[str, Any]], history: Sequence[Event], step: int
             found[event["node"]] = Life(event["node"], event["tag"], event["step"], grown=True)
     for event in history:
         _live_through(found, event)
-    return sorted(found.values(), key=lambda life: _place(life, list(found)))
+    places = {name: place for place, name in enumerate(found)}
+    return sorted(found.values(), key=lambda life: _place(life, places))
 
 
 def _live_through(found: Mapping[str, Life], event: Event) -> None:
@@ -83,7 +84,7 @@ def _learns(life: Life, event: Event, alive: Iterable[Life]) -> bool:
     return is_expert(life.tag) == novel
 
 
-def _place(life: Life, names: list[str]) -> tuple[int, int]:
+def _place(life: Life, places: Mapping[str, int]) -> tuple[int, int]:
     """Put a branch behind its block, the older first."""
     host = life.name.rpartition("+")[0] if life.grown else life.name
-    return (names.index(host) if host in names else len(names), life.born if life.grown else -1)
+    return (places.get(host, len(places)), life.born if life.grown else -1)

@@ -3,10 +3,28 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+
+from bioconvert.core.errors import OptionError
+
+
+def with_added(output: Any, additions: Sequence[torch.Tensor]) -> Any:
+    """Give an output with something added to its first tensor of floating numbers.
+
+    Raises:
+        OptionError: it holds none.
+    """
+    if not additions:
+        return output
+    y = first_floating(output)
+    if y is None:
+        raise OptionError("the output of a node with branches must hold a tensor of floating numbers")
+    for addition in additions:
+        y = y + addition
+    return with_first(output, y)
 
 
 def first_floating(output: Any) -> torch.Tensor | None:
@@ -40,7 +58,7 @@ def with_first(output: Any, value: torch.Tensor) -> Any:
 def fresh_arguments(value: Any) -> Any:
     """Give arguments that may be written to without a trace: tensors and what holds them are copied."""
     if isinstance(value, torch.Tensor):
-        return value.clone() if value.is_floating_point() else value
+        return value.clone()
     if type(value) in (list, tuple):
         return type(value)([fresh_arguments(each) for each in value])
     if type(value) is dict:

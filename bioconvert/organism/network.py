@@ -12,14 +12,14 @@ from torch import nn
 from bioconvert.core.errors import ConversionError, OptionError
 from bioconvert.core.suggest import hint
 from bioconvert.graph.grown import ORGANISM
+from bioconvert.organism.calls import runner
 from bioconvert.organism.config import DnoConfig
-from bioconvert.organism.evolvable import PARENTS, BaseEvolvableModule, runner
+from bioconvert.organism.evolvable import PARENTS, BaseEvolvableModule
 from bioconvert.organism.joining import as_floating, averaged, summed
 from bioconvert.organism.manager import OrganismManager, kind_of
 from bioconvert.organism.module_spec import SpecReader, SpecWriter
 from bioconvert.organism.node import Node
 from bioconvert.organism.novelty import is_expert
-from bioconvert.organism.optimizer import forget
 from bioconvert.organism.organism import Organism
 from bioconvert.organism.record import Record, organism_record
 from bioconvert.organism.schedule import Schedule, schedule
@@ -325,7 +325,7 @@ class DynamicNetwork(nn.Module):
             if record["of"] in inside:
                 record["parameters"] = []
         for binding in self.organism._bindings:
-            forget(binding.optimizer, gone)
+            binding.forget(gone)
 
     def _scheduled(self, idle: tuple[str, ...]) -> Schedule:
         if not self.members:

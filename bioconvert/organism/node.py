@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from inspect import getattr_static
 from typing import Any
 
 from torch import nn
 
-from bioconvert.core.errors import OptionError
 from bioconvert.graph.classes import standing_for
 from bioconvert.graph.grown import shed
 from bioconvert.organism.branch import Branch
 from bioconvert.organism.containers import container_members
-from bioconvert.organism.merging import first_floating, with_first
+from bioconvert.organism.merging import first_floating, with_added
 from bioconvert.organism.record import GROWN, Record
 from bioconvert.organism.router import ROUTER, give_score, routed
+from bioconvert.organism.untouched import HOST_CLASS
 
 BYPASSED = "bypassed"
 """In the record of a node that hands on what it is given: the parameters that learned until then."""
@@ -47,17 +47,22 @@ class Node(nn.Module):
             if grown is None:
                 return base.forward(self, *args, **kwargs)
             # The block may work in place, so what runs beside it runs first.
-            branches = active(grown)
+            record, branches = self.node_record, active(grown)
             additions = [branch(*args, **kwargs) for branch in branches]
-            if ROUTER in self.node_record and branches:
-                additions = routed(self.node_record[ROUTER], branches, additions, [*args, kwargs])
-            if self.node_record.get(BYPASSED) is not None:
-                return _with_additions(first_floating([*args, kwargs]), additions)
-            return _with_additions(base.forward(self, *args, **kwargs), additions)
+            if ROUTER in record and branches:
+                additions = routed(record[ROUTER], branches, additions, [*args, kwargs])
+            if record.get(BYPASSED) is not None:
+                return with_added(first_floating([*args, kwargs]), additions)
+            return with_added(base.forward(self, *args, **kwargs), additions)
 
         # Surgery asks this class for these two; who asks the block gets the block's.
         own = {name: getattr_static(base, name) for name in ("leave", "regrow") if hasattr(base, name)}
-        return {"forward": standing_for(forward, base.forward), **container_members(base), **own}
+        return {
+            "forward": standing_for(forward, base.forward),
+            HOST_CLASS: base,
+            **container_members(base),
+            **own,
+        }
 
     @property
     def dynamic_id(self) -> str:
@@ -93,18 +98,17 @@ class Node(nn.Module):
         if for_good:
             shed(module)
             record = vars(module)["node_record"]
+            # A child may have been reverted before, and have lost what its conversion had added.
+            held = dict(module.named_parameters(remove_duplicate=False))
             for name in (*(record["frozen"] or ()), *(record.get(BYPASSED) or ())):
-                module.get_parameter(name).requires_grad_(True)
+                if name in held:
+                    held[name].requires_grad_(True)
 
 
 def active(grown: nn.Module) -> list[Branch]:
     """Give the branches that take part."""
-    return [branch for branch in branches_in(grown) if branch.block.node_record["active"]]  # type: ignore[index]
-
-
-def branches_in(grown: nn.Module) -> Iterator[Branch]:
-    """Give the branches, the oldest first."""
-    return iter(grown._modules.values())  # type: ignore[arg-type]
+    # Asked in every forward pass: past the search for an attribute, which is slow.
+    return [each for each in grown._modules.values() if each._modules["block"].node_record["active"]]  # type: ignore[union-attr, misc, index]
 
 
 def branches_of(module: nn.Module) -> dict[str, Branch]:
@@ -136,14 +140,3 @@ def remove_branch(module: nn.Module, key: str) -> Branch:
         del module._modules[GROWN]
     assert isinstance(branch, Branch)
     return branch
-
-
-def _with_additions(output: Any, additions: list[Any]) -> Any:
-    if not additions:
-        return output
-    y = first_floating(output)
-    if y is None:
-        raise OptionError("the output of a node with branches must hold a tensor of floating numbers")
-    for addition in additions:
-        y = y + addition
-    return with_first(output, y)

@@ -34,12 +34,15 @@ def unwrapped(optimizer: Any) -> torch.optim.Optimizer:
     return optimizer
 
 
-def second_moment(optimizer: torch.optim.Optimizer | None, parameter: torch.Tensor) -> torch.Tensor | None:
-    """Give Adam's second moment of a parameter, if it has one."""
-    if optimizer is None or parameter not in optimizer.state:
-        return None
-    found = optimizer.state[parameter].get("exp_avg_sq")
-    return found if isinstance(found, torch.Tensor) and found.shape == parameter.shape else None
+def second_moment(
+    optimizers: Iterable[torch.optim.Optimizer], parameter: torch.Tensor
+) -> torch.Tensor | None:
+    """Give Adam's second moment of a parameter, if one of some optimizers has it."""
+    for optimizer in optimizers:
+        found = optimizer.state.get(parameter, {}).get("exp_avg_sq")
+        if isinstance(found, torch.Tensor) and found.shape == parameter.shape:
+            return found
+    return None
 
 
 def warmth(age: int, steps: int) -> float:
@@ -55,7 +58,7 @@ def new_groups(
 ) -> list[Record]:
     """Say in which groups new parameters go: the settings are those of the parameters they are copies of.
 
-    What is no copy, a gate, gets no weight decay.
+    What is no copy, a gate, goes with the copies of the fewest dimensions, and gets no weight decay.
 
     Args:
         optimizer: the optimizer.
@@ -67,7 +70,8 @@ def new_groups(
         A record of each group; the first is named after the node.
     """
     where = {id(p): i for i, group in enumerate(optimizer.param_groups) for p in group["params"]}
-    usual = next((where[id(p)] for p in counterparts.values() if id(p) in where), 0)
+    held = [p for p in counterparts.values() if id(p) in where]
+    usual = where[id(min(held, key=torch.Tensor.dim))] if held else 0
     sorted_in: dict[tuple[int, bool], list[str]] = {}
     for name in sorted(named, key=lambda name: name not in counterparts):
         place = where.get(id(counterparts.get(name)), usual)
@@ -83,6 +87,27 @@ def new_groups(
         }
         for number, ((place, decays), names) in enumerate(sorted_in.items())
     ]
+
+
+def pace(optimizer: torch.optim.Optimizer, place: int, records: Iterable[Record], step: int) -> Record:
+    """Say which group's rate a new group goes by, where the one that it follows is itself still warm.
+
+    Args:
+        optimizer: the optimizer.
+        place: the place of the group that the new one follows.
+        records: those of the groups that growth made.
+        step: the step.
+
+    Returns:
+        What is to be added to the record of the new group.
+    """
+    group = optimizer.param_groups[place]
+    warm = (record for record in records if step - record["born"] <= record["steps"])
+    young = next((record for record in warm if group_named(optimizer, record["name"]) is group), None)
+    if young is None:
+        return {}
+    told = {"rate_of": young.get("rate_of", young["follows"])}
+    return {**told, "base_lr": young["base_lr"]} if "base_lr" in young else told
 
 
 def add_group(
@@ -104,8 +129,8 @@ def add_group(
 
 
 def group_named(optimizer: torch.optim.Optimizer, name: str) -> Group | None:
-    """Give the group of a name, if there is one."""
-    return next((group for group in optimizer.param_groups if group.get("name") == name), None)
+    """Give the group of a name, if there is one: the last, since one of a node that died stays."""
+    return next((group for group in reversed(optimizer.param_groups) if group.get("name") == name), None)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, record: Record, step: int) -> None:
@@ -117,7 +142,8 @@ def set_rate(optimizer: torch.optim.Optimizer, record: Record, step: int) -> Non
     group = group_named(optimizer, record["name"]) if age <= record["steps"] else None
     if group is None:
         return
-    base = record.get("base_lr", optimizer.param_groups[record["follows"]]["lr"])
+    place: Any = record.get("rate_of", record["follows"])
+    base = record.get("base_lr", optimizer.param_groups[place]["lr"])
     rate = base * warmth(age, record["steps"])
     if isinstance(group["lr"], torch.Tensor):
         group["lr"].copy_(rate)

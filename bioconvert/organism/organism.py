@@ -15,7 +15,7 @@ from bioconvert.core.errors import OptionError
 from bioconvert.core.suggest import hint
 from bioconvert.core.wrappers import innermost
 from bioconvert.graph.grown import ORGANISM
-from bioconvert.organism.binding import Binding
+from bioconvert.organism.binding import Binding, bindings_of, welcome
 from bioconvert.organism.clone import clone_of
 from bioconvert.organism.collective import refuse_sharded
 from bioconvert.organism.freezing import freeze_others, thaw
@@ -26,7 +26,7 @@ from bioconvert.organism.record import Record, clone_record, organism_record
 from bioconvert.organism.router import ROUTER
 from bioconvert.organism.routing import balance_loss, began, let_router_choose
 from bioconvert.organism.seats import Seat, Seats, known, own_parameters, seat_of, seats_in
-from bioconvert.organism.status import status_text
+from bioconvert.organism.status import status_row, status_text
 from bioconvert.organism.timeline import count_parameters, write_timeline
 from bioconvert.organism.width import grow_width
 from bioconvert.organism.width_births import Loss
@@ -66,11 +66,13 @@ class Organism(Pruning):
         if not self.seats:
             raise OptionError("the model has no nodes: convert it by a rule with `wrap:`")
         self.stabilization_steps = stabilization_steps
+        self._bindings = bindings_of(self.model)
+        if ORGANISM not in vars(self.model):
+            self.unbind()  # what an organism bound before all of it was reverted
         self.record: Record = vars(self.model).setdefault(ORGANISM, organism_record(0))
         if seed is not None:
             self.record["seed"] = seed
         self.record.setdefault("parameters", count_parameters(self.model))
-        self._bindings: list[Binding] = []
 
     @property
     def seats(self) -> Seats:
@@ -107,13 +109,22 @@ class Organism(Pruning):
         made, in the same order, so that a saved ``state_dict`` of the other one fits.
 
         Args:
-            optimizer: any optimizer with groups; several may be bound, and the first one counts.
+            optimizer: any optimizer with groups; several may be bound, and the first one counts. After
+                loading, bind as many in the same order, so that each gets the groups of what died, too.
 
         Returns:
             This object; the optimizer's hooks keep it alive.
         """
         self._binding(optimizer)
         return self
+
+    def is_trained(self, node: Node | str) -> bool:
+        """Say whether an optimizer that is bound holds a parameter of a node."""
+        return self._binding_for(seat_of(self.seats, node)) is not None
+
+    def set_rates(self, optimizer: Any) -> None:
+        """Set an optimizer's rates of new parameters for the step that comes; it is bound from then on."""
+        self._binding(optimizer).set_rates()
 
     def unbind(self) -> None:
         """Let all optimizers step alone again."""
@@ -148,7 +159,8 @@ class Organism(Pruning):
             units: the number of new units in each layer; by default as many as it has.
             loss: for gradmax, runs the model on sample data and gives the loss.
             optimizer: follows, and is bound from then on: a branch gets a group, or groups, of its own, new
-                units share that of the old ones. By default, the bound ones that train the node.
+                units share that of the old ones. By default, the bound ones that train the node, each what is
+                a copy of its own.
 
         Returns:
             The new node; for width the node itself.
@@ -167,19 +179,24 @@ class Organism(Pruning):
                 f"{by!r}"
             )
         seat = seat_of(self.seats, node)
-        refuse_sharded(seat.holder, seat.node.dynamic_id)
+        refuse_sharded(seat.holder, seat.node.dynamic_id, "grow")
         binding = self._binding_for(seat) if optimizer is None else self._binding(optimizer)
+        bindings = self._bindings if optimizer is None or binding is None else [binding]
         births = self.record["births"] + 1
-        branch = self._born(seat, tag or f"expert_{births}", binding)
+        branch = self._born(seat, tag or f"expert_{births}", bindings)
         self.record["births"] = births
         born: Node = branch.node
         if binding is not None:
-            binding.welcome(branch, seat, self.stabilization_steps)
+            try:
+                welcome(bindings, binding, branch, seat, self.stabilization_steps)
+            except BaseException:
+                self._remove(branch)
+                raise
         self.note("birth", born, tag=born.tag, of=seat.node.dynamic_id, kind=kind, by=by)
         return born
 
     def inject(self, node: Node | str, tag: str, *, optimizer: Any = None) -> Node:
-        """Let a branch for something new grow beside a node: :meth:`grow` by another name."""
+        """Let a branch for something new, named by its tag, grow beside a node; else as :meth:`grow`."""
         return self.grow(node, tag=tag, optimizer=optimizer)
 
     def freeze_all_except(self, *tags: str) -> None:
@@ -222,8 +239,10 @@ class Organism(Pruning):
             OptionError: there is no node of a tag, or the router's settings are out of range.
         """
         if top_k is not None:
-            for tag in tags or [seat.node.dynamic_id for seat in self.seats.values() if not seat.key]:
-                for seat in let_router_choose(self, tag, top_k, load_balance, features):
+            seats = self.seats
+            blocks = [name for name, seat in seats.items() if not seat.key]
+            for name in [name for tag in tags for name in _named(seats, tag)] or blocks:
+                for seat in let_router_choose(self, name, top_k, load_balance, features):
                     binding = self._binding_for(seat) if optimizer is None else self._binding(optimizer)
                     if binding is not None:
                         names = [f"{ROUTER}.weight", f"{ROUTER}.bias"]
@@ -246,7 +265,7 @@ class Organism(Pruning):
 
     def status(self) -> list[Record]:
         """Say of each node what it is and how it does."""
-        return [self._status(seat) for seat in self.seats.values()]
+        return [status_row(seat, self.step) for seat in self.seats.values()]
 
     def timeline(self, path: str | os.PathLike[str]) -> None:
         """Draw what happened as an SVG file: nodes' lives, number of parameters, and the loss if one is kept.
@@ -257,9 +276,9 @@ class Organism(Pruning):
         write_timeline(self, path)
 
     def __repr__(self) -> str:
-        rows = self.status()
-        branches = sum(row["of"] is not None for row in rows)
-        return f"<Organism: {len(rows)} nodes, {branches} of them branches, step {self.step}>"
+        seats = self.seats.values()
+        branches = sum(bool(seat.key) for seat in seats)
+        return f"<Organism: {len(seats)} nodes, {branches} of them branches, step {self.step}>"
 
     def __str__(self) -> str:
         return status_text(self.status(), self.step)
@@ -273,11 +292,11 @@ class Organism(Pruning):
         )
         _log.info("step %d: %s %s", self.step, event, named.get("node", ""))
 
-    def _born(self, seat: Seat, tag: str, binding: Binding | None) -> Seat:
+    def _born(self, seat: Seat, tag: str, bindings: Iterable[Binding]) -> Seat:
         host = seat.host
         key = str(host.node_record["births"] + 1)
         record = clone_record(seat.node.node_record, key, host.dynamic_id, tag, self.step)
-        moment = partial(second_moment, None if binding is None else binding.optimizer)
+        moment = partial(second_moment, [binding.optimizer for binding in bindings])
         branch = clone_of(seat.node, record, self.record["seed"], moment)
         add_branch(host, key, branch)
         began(self, self.seats[record["id"]])
@@ -286,34 +305,17 @@ class Organism(Pruning):
         return self.seats[record["id"]]
 
     def _binding_for(self, seat: Seat) -> Binding | None:
-        own = {id(p) for p in own_parameters(seat).values()}
+        own = list(own_parameters(seat).values() or seat.node.parameters())
+        found = self._bindings.training(own)
         # A node without parameters is trained by none, but the gate of its branch is to learn.
-        found = (binding for binding in self._bindings if not own or binding.holds(own))
-        return next(found, None)
+        return found if own else next(iter(self._bindings), None)
 
     def _binding(self, optimizer: Any) -> Binding:
-        for binding in self._bindings:
-            if binding.serves(optimizer):
-                return binding
-        binding = Binding(self, optimizer, counts=not self._bindings)
-        self._bindings.append(binding)
+        binding = self._bindings.of(optimizer)
+        if binding is None:
+            binding = Binding(self, optimizer, len(self._bindings))
+            self._bindings.append(binding)
         return binding
-
-    def _status(self, seat: Seat) -> Record:
-        record, branch = seat.node.node_record, seat.branch
-        return {
-            "id": record["id"],
-            "tag": record["tag"],
-            "path": seat.path,
-            "of": record["of"],
-            "age": self.step - record["born"],
-            "parameters": sum(p.numel() for p in own_parameters(seat).values()),
-            "gate": None if branch is None else branch.gate.item(),
-            "active": record["active"],
-            "frozen": record["frozen"] is not None,
-            "dying": record["dying"],
-            "immortal": record["immortal"],
-        }
 
 
 def _named(seats: Seats, wanted: str) -> Iterable[str]:

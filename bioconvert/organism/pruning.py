@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from bioconvert.core.errors import OptionError, Refused
+from bioconvert.core.errors import Refused
 from bioconvert.graph.flow import Graphs
 from bioconvert.graph.grown import grown_names
 from bioconvert.graph.receivers import has_units_or_columns, layers_behind
 from bioconvert.graph.session import sweep
 from bioconvert.graph.tree import ModuleTree
+from bioconvert.organism.collective import insist_on_agreement
 from bioconvert.organism.merging import first_floating
 from bioconvert.organism.node import Node, branches_of
 from bioconvert.organism.record import Record
@@ -61,7 +62,10 @@ def prune_refitting(
         targets = (
             before[layer].outputs if layer is not closing else _targets(now[layer], before[host], now[host])
         )
-        if _fits(model, layer, now[layer], targets):
+        fits = _fits(model, layer, now[layer], targets)
+        # A process in which it doesn't would leave the others waiting for its samples.
+        insist_on_agreement((names[id(layer)], fits), "which layers take over")
+        if fits:
             found[names[id(layer)]] = asdict(refit(layer, now[layer].inputs, targets, strength))
     return found
 
@@ -147,16 +151,3 @@ def _is_free(tree: ModuleTree, layer: nn.Module) -> bool:
     own = [p for p in layer._parameters.values() if p is not None]
     once = len(tree.places_of(layer)) == 1 and all(held[id(p)] == 1 for p in own)
     return is_dense(layer) and once and not grown_names(layer)
-
-
-def refuse_sharded(module: nn.Module, named: str) -> None:
-    """Refuse to prune what is given out to several processes.
-
-    Raises:
-        OptionError: it is.
-    """
-    if any(hasattr(p, "placements") and hasattr(p, "device_mesh") for p in module.parameters()):
-        raise OptionError(
-            f"{named!r} can't be pruned: its parameters are sharded over processes (FSDP2), which took note "
-            "of their shapes: prune before fully_shard"
-        )

@@ -44,15 +44,10 @@ def note_shapes(record: Record, given: torch.Tensor | None, output: Any) -> None
     record[KEEPS_SHAPE] = alike and record.get(KEEPS_SHAPE) is not False
 
 
-def bypass(seat: Seat) -> list[str]:
-    """Let a block hand on what it is given.
-
-    Returns:
-        The ids of the nodes that compute nothing any more.
-    """
+def bypass(seat: Seat) -> None:
+    """Let a block hand on what it is given."""
     with without_grown(seat.node):
-        inside = seats_in(seat.node)
-        for each in inside.values():
+        for each in seats_in(seat.node).values():
             thaw(each)
         held = [name for name, parameter in seat.node.named_parameters() if parameter.requires_grad]
         for name in held:
@@ -61,7 +56,6 @@ def bypass(seat: Seat) -> list[str]:
             parameter.grad = None
     seat.node.node_record[BYPASSED] = held
     keep_grown(seat.node)
-    return list(inside)
 
 
 def idle_parameters(node: Node) -> list[nn.Parameter]:

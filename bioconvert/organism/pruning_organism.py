@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from bioconvert.core.errors import OptionError
-from bioconvert.organism.collective import insist_on_agreement
-from bioconvert.organism.node import Node, remove_branch
-from bioconvert.organism.pruning import prune_refitting, refuse_sharded
+from bioconvert.organism.collective import insist_on_agreement, refuse_sharded
+from bioconvert.organism.node import BYPASSED, Node, remove_branch
+from bioconvert.organism.pruning import prune_refitting
 from bioconvert.organism.pruning_bypass import bypass, bypass_refusal, idle_parameters
 from bioconvert.organism.pruning_scores import Loss, Score
 from bioconvert.organism.pruning_units import PrunedUnits, Wish, prune_units
@@ -19,7 +19,7 @@ from bioconvert.organism.refit_samples import Batches, as_batches
 from bioconvert.organism.seats import Seat, seat_of, seats_in
 
 if TYPE_CHECKING:
-    from bioconvert.organism.binding import Binding
+    from bioconvert.organism.binding import Binding, Bindings
 
 
 class Pruning:
@@ -27,7 +27,7 @@ class Pruning:
 
     model: nn.Module
     record: Record
-    _bindings: list[Binding]
+    _bindings: Bindings
 
     note: Callable[..., None]
     _binding: Callable[[Any], Binding]
@@ -144,18 +144,29 @@ class Pruning:
     def _refuse(self, seat: Seat) -> None:
         if seat.node.node_record["immortal"]:
             raise OptionError(f"{seat.node.dynamic_id!r} is immortal")
-        refuse_sharded(seat.holder, seat.node.dynamic_id)
+        refuse_sharded(seat.holder, seat.node.dynamic_id, "be pruned")
 
     def _remove(self, seat: Seat) -> None:
-        inside = [each.node.dynamic_id for each in seats_in(seat.holder).values()]
         if seat.key:
             gone = list(remove_branch(seat.host, seat.key).parameters())
             seat.host.node_record["branches"].remove(seat.key)
         else:
-            inside = bypass(seat)
+            bypass(seat)
             gone = idle_parameters(seat.node)
-        for record in self.record["groups"]:
-            if record["of"] in inside:
-                record["parameters"] = []
+        self._strike_out({id(p) for p in gone})
         for binding in self._bindings:
             binding.forget(gone)
+
+    def _strike_out(self, gone: set[int]) -> None:
+        """Let no record name a parameter that isn't there, or does nothing, any more."""
+        seats = seats_in(self.model)
+        for record in self.record["groups"]:
+            seat = seats.get(record["of"])
+            held = {} if seat is None else dict(seat.holder.named_parameters())
+            record["parameters"] = [
+                name for name in record["parameters"] if name in held and id(held[name]) not in gone
+            ]
+        for node in (seat.node for seat in seats.values()):
+            if node.node_record.get(BYPASSED) is not None:
+                there = dict(node.named_parameters())
+                node.node_record[BYPASSED] = [name for name in node.node_record[BYPASSED] if name in there]

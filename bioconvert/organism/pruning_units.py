@@ -22,6 +22,7 @@ from bioconvert.organism.pruning_hidden import Hidden, hidden_units
 from bioconvert.organism.pruning_scores import Loss, Score, scores_of
 from bioconvert.organism.refit import Refitted, check_linear, refit
 from bioconvert.organism.refit_samples import Batch, Seen, seen_by
+from bioconvert.organism.width_state import keep_births
 
 _SIZES = (("out_features", "in_features"), ("out_channels", "in_channels"), ("nf", "nx"))
 """What layers say of the numbers of units and inputs: Linear, convolutions and transformers' Conv1D."""
@@ -183,7 +184,9 @@ def _cut(
     resize(module, cut, attributes)
     for optimizer in optimizers:
         for name, tensor in tensors.items():
-            _cut_state(optimizer.state.get(tensor, {}), shapes[name], dims[name], kept)
+            state = optimizer.state.get(tensor, {})
+            _cut_state(state, shapes[name], dims[name], kept)
+            keep_births(state, dims[name], kept)
 
 
 def _cut_state(state: dict[str, Any], shape: torch.Size, dim: int, kept: torch.Tensor) -> None:

@@ -48,7 +48,7 @@ def as_batches(batches: Batches) -> list[Batch]:
 def outputs_on(model: nn.Module, batches: Sequence[Batch]) -> Iterator[Any]:
     """Give what a model makes of each batch, in evaluation mode, which it is in only for that long."""
     for batch in batches:
-        with _in_evaluation(model), unmeasured():
+        with in_evaluation(model), unmeasured():
             output = _called(model, batch)
         yield output
 
@@ -96,7 +96,8 @@ def _hooked(
 
 
 @contextmanager
-def _in_evaluation(model: nn.Module) -> Iterator[None]:
+def in_evaluation(model: nn.Module) -> Iterator[None]:
+    """Let a model be in evaluation mode for a while, each module of it."""
     flags = [(module, module.training) for module in model.modules()]
     for module, _ in flags:
         set_training(module, False)

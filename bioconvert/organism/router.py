@@ -145,7 +145,7 @@ def router_record(module: nn.Module, top_k: int, load_balance: float, features: 
 def _features(module: nn.Module) -> int | None:
     """Give the size of what the first layer takes."""
     for layer in module.modules():
-        for name in ("in_features", "in_channels", "num_features", "embed_dim"):
+        for name in ("in_features", "in_channels", "num_features", "embed_dim", "input_size"):
             size = getattr(layer, name, None)
             if isinstance(size, int):
                 return size

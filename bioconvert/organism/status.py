@@ -5,9 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from bioconvert.organism.record import Record
+from bioconvert.organism.seats import Seat, own_parameters
+
 _LINE, _TAG, _NAME = 80, 14, 12
 """Characters of a line and of a tag at most, and of a node's name at least."""
 _COLUMNS = ("node", "tag", "age", "parameters", "gate", "state")
+
+
+def status_row(seat: Seat, step: int) -> Record:
+    """Say of a node what it is and how it does at a step."""
+    record, branch = seat.node.node_record, seat.branch
+    return {
+        "id": record["id"],
+        "tag": record["tag"],
+        "path": seat.path,
+        "of": record["of"],
+        "age": step - record["born"],
+        "parameters": sum(p.numel() for p in own_parameters(seat).values()),
+        "gate": None if branch is None or branch.gate.is_meta else branch.gate.item(),
+        "active": record["active"],
+        "frozen": record["frozen"] is not None,
+        "dying": record["dying"],
+        "immortal": record["immortal"],
+    }
 
 
 def status_text(rows: Iterable[Mapping[str, Any]], step: int) -> str:

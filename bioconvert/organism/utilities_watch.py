@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch.utils.hooks import RemovableHandle
@@ -33,10 +34,10 @@ class Watch:
         self.host = host
         self._parts: dict[int, torch.Tensor] = {}
         self._given: torch.Tensor | None = None
-        self._watched: set[int] = set()
+        self._watched: WeakSet[Branch] = WeakSet()
         self._handles: list[RemovableHandle] = [
-            host.register_forward_pre_hook(self._before, with_kwargs=True),
-            host.register_forward_hook(self._after),
+            host.register_forward_pre_hook(_Seeing(self._before), with_kwargs=True),
+            host.register_forward_hook(_Seeing(self._after)),
         ]
 
     def remove(self) -> None:
@@ -48,9 +49,9 @@ class Watch:
         if not is_measured():
             return
         for branch in branches_of(self.host).values():
-            if id(branch) not in self._watched:
-                self._watched.add(id(branch))
-                self._handles.append(branch.register_forward_hook(self._added))
+            if branch not in self._watched:
+                self._watched.add(branch)
+                self._handles.append(branch.register_forward_hook(_Seeing(self._added)))
         given = first_floating((args, kwargs))
         # The block may work in place.
         self._given = None if given is None else given.detach().clone()
@@ -100,6 +101,23 @@ class Watch:
         quiet = {**record[ROUTER], "load_balance": 0}
         branches = [each for each in held if id(each) in parts]
         return dict(zip(parts, routed(quiet, branches, list(parts.values()), [self._given]), strict=True))
+
+
+class _Seeing:
+    """A hook that a copy of its module, as a branch of it is, doesn't take along."""
+
+    def __init__(self, see: Callable[..., None] | None):
+        self._see = see
+
+    def __call__(self, *given: Any) -> None:
+        if self._see is not None:
+            self._see(*given)
+
+    def __deepcopy__(self, memo: Any) -> _Seeing:
+        return _Seeing(None)
+
+    def __reduce__(self) -> Any:
+        return _Seeing, (None,)
 
 
 def _noting(parts: _Parts) -> Callable[[torch.Tensor], None]:

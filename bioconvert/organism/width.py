@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -83,7 +83,7 @@ def grow_width(
     if tag is not None:
         raise OptionError("tag is for a new branch: a node that grows in width keeps its own")
     seat = seat_of(organism.seats, wanted)
-    refuse_sharded(seat.holder, seat.node.dynamic_id)
+    refuse_sharded(seat.holder, seat.node.dynamic_id, "grow")
     number = organism.record.get("widened", 0) + 1
     stream = Stream(organism.record["seed"], f"{seat.node.dynamic_id} width {number}")
     insist_on_agreement((seat.node.dynamic_id, by, units, number), "growth in width")
@@ -124,6 +124,10 @@ def planned(
         )
     if loss is not None and processes() > 1:
         raise OptionError("gradmax would find other directions in each process: use zero or paired")
+    if any(p.is_meta for p in seat.node.parameters()):
+        raise OptionError(
+            f"{seat.node.dynamic_id!r} is on the meta device: new units are born of the values of old ones"
+        )
     joints = joints_of(seat, model)
     numbers = {joint.path: joint.units if units is None else units for joint in joints}
     for joint in joints:
@@ -152,7 +156,7 @@ def widen(widening: Widening, optimizers: Iterable[torch.optim.Optimizer], strea
     """
     optimizers = list(optimizers)
     for joint in widening.joints:
-        for parameter, _ in _axes(joint):
+        for parameter, _ in joint.axes:
             for optimizer in optimizers:
                 check_state(optimizer, parameter)
     for joint in widening.joints:
@@ -162,7 +166,12 @@ def widen(widening: Widening, optimizers: Iterable[torch.optim.Optimizer], strea
             birth = gradient_aligned(joint, units, own, _first(widening.found[joint.path], units))
         else:
             birth = _BORN[widening.by](joint, units, own)
-        axes = [(parameter, axis, parameter.shape) for parameter, axis in _axes(joint)]
+        axes = [(parameter, axis, parameter.shape) for parameter, axis in joint.axes]
+        for partner in joint.route.partners:
+            # Copies are of the same units in all layers; whatever else is drawn is drawn for each.
+            drawn = own if birth.copied is not None else Stream(own.seed, f"{own.name} gate")
+            with_it = replace(joint, route=replace(joint.route, layer=partner))
+            _put_units(partner, _BORN[widening.by](with_it, units, drawn))
         _put(joint, birth)
         for parameter, axis, before in axes:
             for optimizer in optimizers:
@@ -174,32 +183,23 @@ def _first(found: Directions, units: int) -> Directions:
     return Directions(found.outgoing[:, :number], found.paired, found.bias)
 
 
-def _axes(joint: Joint) -> list[tuple[nn.Parameter, int]]:
-    """Give the parameters that grow, each with the dimension that does."""
-    layer, receiver = joint.layer, joint.receiver
-    found = [
-        (layer._parameters["weight"], unit_axis(layer)),
-        (layer._parameters.get("bias"), 0),
-        (receiver._parameters["weight"], 1 - unit_axis(receiver)),
-    ]
-    if joint.norm is not None:
-        found += [(parameter, 0) for parameter in joint.norm._parameters.values()]
-    return [(parameter, axis) for parameter, axis in found if parameter is not None]
-
-
 def _put(joint: Joint, birth: Birth) -> None:
-    layer, receiver = joint.layer, joint.receiver
-    units = joint.units + len(birth.incoming)
-    rows = as_incoming_weight(layer, torch.cat([incoming(layer), birth.incoming]))
-    bias = layer._parameters.get("bias")
-    new_bias = None if bias is None else torch.cat([bias, birth.bias])
+    receiver = joint.receiver
     columns = as_outgoing_weight(receiver, torch.cat([birth.kept, birth.outgoing], 1))
-    resize(layer, {"weight": rows, "bias": new_bias}, out_size(layer, units))
+    _put_units(joint.layer, birth)
     old = in_size(receiver)
     axis = 1 - unit_axis(receiver)
     resize(receiver, {"weight": columns}, dict.fromkeys(old, columns.shape[axis]))
     if joint.norm is not None:
         _put_norm(joint.norm, joint.units, len(birth.incoming), birth.copied)
+
+
+def _put_units(layer: nn.Module, birth: Birth) -> None:
+    rows = torch.cat([incoming(layer), birth.incoming])
+    bias = layer._parameters.get("bias")
+    new_bias = None if bias is None else torch.cat([bias, birth.bias])
+    tensors = {"weight": as_incoming_weight(layer, rows), "bias": new_bias}
+    resize(layer, tensors, out_size(layer, len(rows)))
 
 
 def _put_norm(norm: nn.Module, units: int, new: int, copied: torch.Tensor | None) -> None:

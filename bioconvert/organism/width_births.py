@@ -64,6 +64,11 @@ def check_number(joint: Joint, units: int, by: str) -> None:
     if units % multiple:
         norm = f", since {type(joint.norm).__name__} takes so many together" if joint.block > 1 else ""
         raise OptionError(f"the units of {joint.path!r} must grow {by} by a multiple of {multiple}{norm}")
+    if by == "gradmax" and joint.route.partners:
+        raise OptionError(
+            f"the units of {joint.path!r} can't grow by gradmax, since they are multiplied by those of "
+            "another layer: use zero, paired or net2wider"
+        )
     if by == "gradmax" and joint.norm is not None:
         raise OptionError(
             f"the units of {joint.path!r} can't grow by gradmax, since {type(joint.norm).__name__} divides "

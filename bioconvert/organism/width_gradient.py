@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from bioconvert.core.errors import OptionError
 from bioconvert.core.random import Stream
 from bioconvert.graph.nodes import activation_of
+from bioconvert.organism.refit_samples import in_evaluation
 from bioconvert.organism.width_axes import (
     as_incoming_weight,
     as_outgoing_weight,
@@ -62,7 +63,7 @@ def directions(
         OptionError: the loss doesn't depend on a layer, or a layer has no bias and needs one.
     """
     seen = [_Seen() for _ in joints]
-    with _evaluating(model), _watching(joints, seen):
+    with in_evaluation(model), torch.enable_grad(), _watching(joints, seen):
         value = loss()
         if not isinstance(value, torch.Tensor) or value.numel() != 1:
             raise OptionError("loss must give one number, a tensor")
@@ -77,18 +78,6 @@ def _zip(
     probes: list[torch.Tensor], gradients: Iterator[torch.Tensor | None]
 ) -> list[tuple[torch.Tensor, torch.Tensor | None]]:
     return [(probe, next(gradients)) for probe in probes]
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        model.eval()
-        with torch.enable_grad():
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 @contextmanager

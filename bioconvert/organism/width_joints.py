@@ -13,6 +13,7 @@ from bioconvert.core.errors import OptionError, Refused
 from bioconvert.core.families import family_root
 from bioconvert.graph.classes import STEPS, original_class
 from bioconvert.graph.flow import Graphs
+from bioconvert.graph.gating import are_alike
 from bioconvert.graph.nodes import activation_of, called_module, describe, is_norm
 from bioconvert.graph.receivers import Route, has_units_or_columns, route_of, units_of
 from bioconvert.graph.trace import Untraceable
@@ -20,17 +21,20 @@ from bioconvert.graph.tree import ModuleTree
 from bioconvert.organism.node import Node
 from bioconvert.organism.record import GROWN
 from bioconvert.organism.seats import Seat
+from bioconvert.organism.width_axes import unit_axis
 
 _log = logging.getLogger("bioconvert")
 _PARAMETERS = frozenset({"weight", "bias"})
 _STATISTICS = frozenset({"running_mean", "running_var", "num_batches_tracked"})
 _PLAIN = (torch.Tensor, nn.Parameter)
 _SHOWN = 4
+Holders = dict[int, list[str]]
+"""The places of tensors in a model, by the ``id`` of each."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Joint:
-    """A layer that can get more units.
+    """A layer that can get more units, and with it the layers by whose units its own are multiplied.
 
     Args:
         path: its dotted name.
@@ -53,6 +57,11 @@ class Joint:
         return self.route.layer
 
     @property
+    def layers(self) -> tuple[nn.Module, ...]:
+        """The layer, and those that get as many units with it."""
+        return (self.route.layer, *self.route.partners)
+
+    @property
     def receiver(self) -> nn.Module:
         """The layer that takes what the units give."""
         return self.route.receiver
@@ -61,6 +70,17 @@ class Joint:
     def norm(self) -> nn.Module | None:
         """The normalisation in between, if there is one."""
         return self.route.norm
+
+    @property
+    def axes(self) -> list[tuple[nn.Parameter, int]]:
+        """The parameters that grow, each with the dimension that does."""
+        found = [(self.receiver, "weight", 1 - unit_axis(self.receiver))]
+        for layer in self.layers:
+            found += [(layer, "weight", unit_axis(layer)), (layer, "bias", 0)]
+        if self.norm is not None:
+            found += [(self.norm, name, 0) for name in self.norm._parameters]
+        held = [(module._parameters.get(name), axis) for module, name, axis in found]
+        return [(parameter, axis) for parameter, axis in held if parameter is not None]
 
 
 def joints_of(seat: Seat, model: nn.Module) -> list[Joint]:
@@ -72,20 +92,29 @@ def joints_of(seat: Seat, model: nn.Module) -> list[Joint]:
     Raises:
         OptionError: there is none; the reason is told for each layer.
     """
-    graphs = Graphs(ModuleTree(model))
+    graphs, holders = Graphs(ModuleTree(model)), _holders(model)
     inside = {id(module) for module in seat.node.modules()}
     found, refused = [], {}
     for path, layer in _layers(seat):
         try:
-            found.append(_joint(path, layer, graphs))
+            found.append(_joint(path, layer, graphs, holders))
         except Refused as reason:
             refused[path] = reason.reason
-    joints = [joint for joint in found if id(joint.receiver) in inside] or found
+    joints = _once([joint for joint in found if id(joint.receiver) in inside] or found)
     if not joints:
         raise OptionError(f"{seat.node.dynamic_id!r} can't get more units: {_listed(refused)}")
     for path, why in refused.items():
         _log.info("%s gets no more units: %s", path, why)
     return joints
+
+
+def _once(joints: list[Joint]) -> list[Joint]:
+    """Leave out what grows with a layer that comes before."""
+    left: list[Joint] = []
+    for joint in joints:
+        if not any(joint.layer in other.route.partners for other in left):
+            left.append(joint)
+    return left
 
 
 def _layers(seat: Seat) -> Iterator[tuple[str, nn.Module]]:
@@ -108,26 +137,39 @@ def _listed(refused: dict[str, str]) -> str:
     return "; ".join([*shown, *([f"and {len(refused) - _SHOWN} more"] if len(refused) > _SHOWN else [])])
 
 
-def _joint(path: str, layer: nn.Module, graphs: Graphs) -> Joint:
+def _joint(path: str, layer: nn.Module, graphs: Graphs, holders: Holders) -> Joint:
     """Find what stands behind a layer.
 
     Raises:
         Refused: its units can't get more beside them, with the reason.
     """
-    _check_layer(layer, graphs)
-    route = route_of(layer, graphs, _is_layer)
-    _check_layer(route.receiver, graphs)
+    _check_layer(layer, graphs, holders)
+    route = route_of(layer, graphs, _is_layer, gated=True)
+    _check_layer(route.receiver, graphs, holders)
+    _check_partners(route, graphs, holders)
     for container in route.crossed:
         if GROWN in container._modules:
             raise Refused(f"branches grow beside the {type(container).__name__} that its units pass through")
     for node, container in route.nodes:
-        if called_module(node, container) is not layer:
+        if called_module(node, container) not in (layer, *route.partners):
             _check_between(node, container)
     units = units_of(layer)
     if route.norm is None:
         return Joint(path, route, units)
-    _check_norm(route.norm, route, graphs)
+    _check_norm(route.norm, route, graphs, holders)
     return _normalised(path, route, route.norm, units)
+
+
+def _check_partners(route: Route, graphs: Graphs, holders: Holders) -> None:
+    """Refuse layers by whose units others are multiplied where these have another use, or none to see."""
+    for partner in route.partners:
+        name = _name(partner, graphs)
+        _check_layer(partner, graphs, holders)
+        back = route_of(partner, graphs, _is_layer, gated=True)
+        if back.receiver is not route.receiver or back.partners != (route.layer,):
+            raise Refused(f"its units are multiplied by those of {name!r}, which has other uses, too")
+        if not are_alike(route.layer, partner) or units_of(partner) != units_of(route.layer):
+            raise Refused(f"what its units are multiplied by, {name!r}, has other units")
 
 
 def _is_layer(module: nn.Module) -> bool:
@@ -135,7 +177,7 @@ def _is_layer(module: nn.Module) -> bool:
     return has_units_or_columns(module) or family_root(type(module), "conv") is not None
 
 
-def _check_layer(layer: nn.Module, graphs: Graphs) -> None:
+def _check_layer(layer: nn.Module, graphs: Graphs, holders: Holders) -> None:
     cls = original_class(layer)
     root = family_root(cls, "conv") or family_root(cls, "linear")
     if root is None or cls is not root:
@@ -149,10 +191,10 @@ def _check_layer(layer: nn.Module, graphs: Graphs) -> None:
             f"the {cls.__name__} {_name(layer, graphs)!r} has {groups} groups"
             f"{', one for each channel' if depthwise else ''}, which are bound to their inputs"
         )
-    _check_own(layer, _PARAMETERS, graphs)
+    _check_own(layer, _PARAMETERS, graphs, holders)
 
 
-def _check_own(module: nn.Module, known: frozenset[str], graphs: Graphs) -> None:
+def _check_own(module: nn.Module, known: frozenset[str], graphs: Graphs, holders: Holders) -> None:
     """Refuse a module that anything else depends on, by its tensors or its class."""
     name, kind = _name(module, graphs), original_class(module).__name__
     changed = [step for step in vars(module).get(STEPS, ()) if step.action != "wrap"]
@@ -172,20 +214,20 @@ def _check_own(module: nn.Module, known: frozenset[str], graphs: Graphs) -> None
     for key, tensor in own.items():
         if tensor is not None and type(tensor) not in _PLAIN:
             raise Refused(f"{key} of the {kind} {name!r} is a {type(tensor).__name__}")
-        holders = [] if tensor is None else _holders(tensor, graphs.tree.model)
-        if len(holders) > 1:
-            raise Refused(f"{' and '.join(map(repr, holders))} are one parameter")
+        names = holders.get(id(tensor), [])
+        if len(names) > 1:
+            raise Refused(f"{' and '.join(map(repr, names))} are one parameter")
 
 
-def _holders(tensor: torch.Tensor, model: nn.Module) -> list[str]:
-    """Name the modules' tensors that are this one."""
-    return [
-        f"{path}.{key}"
-        for path, module in model.named_modules()
-        for table in (module._parameters, module._buffers)
-        for key, value in table.items()
-        if value is tensor
-    ]
+def _holders(model: nn.Module) -> Holders:
+    """Name the places of each tensor of a model's modules, by its ``id``."""
+    found: Holders = {}
+    for path, module in model.named_modules():
+        for table in (module._parameters, module._buffers):
+            for key, value in table.items():
+                if value is not None:
+                    found.setdefault(id(value), []).append(f"{path}.{key}")
+    return found
 
 
 def _name(module: nn.Module, graphs: Graphs) -> str:
@@ -214,8 +256,8 @@ def _is_fixed(sizes: list[object]) -> bool:
     return len(sizes) > 1 and isinstance(sizes[-1], int) and sizes[-1] != -1
 
 
-def _check_norm(norm: nn.Module, route: Route, graphs: Graphs) -> None:
-    _check_own(norm, (_PARAMETERS | _STATISTICS) & {*norm._parameters, *norm._buffers}, graphs)
+def _check_norm(norm: nn.Module, route: Route, graphs: Graphs, holders: Holders) -> None:
+    _check_own(norm, (_PARAMETERS | _STATISTICS) & {*norm._parameters, *norm._buffers}, graphs, holders)
     met = {node for node, _ in route.nodes}
     try:
         calls = [

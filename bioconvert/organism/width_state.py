@@ -60,6 +60,22 @@ def welcome(
         state[BORN] = births
 
 
+def keep_births(state: dict[str, Any], axis: int, kept: torch.Tensor) -> None:
+    """Let the state of a parameter tell when those of its rows, or columns, were born that are left.
+
+    Args:
+        state: what an optimizer keeps of the parameter.
+        axis: the dimension that has become smaller.
+        kept: the places of what is left in it, among those there were.
+    """
+    counts = state.get(BORN, {}).get(str(axis))
+    if counts is not None:
+        state[BORN] = {**state[BORN], str(axis): [counts[place] for place in kept.tolist()]}
+
+
+Births = Mapping[str, Sequence[int]]
+
+
 class YoungWeights:
     """Hooks on an optimizer of Adam's family that let weights born later move as at a start of their own.
 
@@ -70,6 +86,7 @@ class YoungWeights:
     def __init__(self, optimizer: torch.optim.Optimizer):
         self.optimizer = optimizer
         self._before: list[tuple[torch.Tensor, torch.Tensor, Mapping[str, Any]]] = []
+        self._births: dict[int, tuple[Births, torch.Tensor]] = {}
         self._handles = [
             optimizer.register_step_pre_hook(self._note),
             optimizer.register_step_post_hook(self._correct),
@@ -92,18 +109,26 @@ class YoungWeights:
     def _correct(self, *_: Any) -> None:
         for parameter, before, group in self._before:
             state = self.optimizer.state[parameter]
-            born = _births(state[BORN], parameter)
-            age = float(state["step"]) - born
-            factor = own_step(age, state, group)
+            born, step = self._births_of(parameter, state[BORN]), float(state["step"])
+            factor = own_step(step - born, state, group)
             if factor is not None:
                 moved = (parameter - before) * factor.to(parameter.dtype)
                 parameter.copy_(torch.where(born > 0, before + moved, parameter))
-            if not bool(((born > 0) & is_young(age + 1, group)).any()):
-                del state[BORN]
+            # Asked of plain numbers: those on a GPU would have to be waited for in every step.
+            last = max(max(counts, default=0) for counts in state[BORN].values())
+            if not last or not is_young(torch.tensor(step - last + 1), group):
+                del state[BORN], self._births[id(parameter)]
         self._before = []
 
+    def _births_of(self, parameter: torch.Tensor, told: Births) -> torch.Tensor:
+        known, born = self._births.get(id(parameter), (None, parameter))
+        if known is not told or born.shape != parameter.shape or born.device != parameter.device:
+            born = _births(told, parameter)
+            self._births[id(parameter)] = told, born
+        return born
 
-def _births(told: Mapping[str, Sequence[int]], parameter: torch.Tensor) -> torch.Tensor:
+
+def _births(told: Births, parameter: torch.Tensor) -> torch.Tensor:
     """Give the count of steps at which each element was born."""
     born = torch.zeros([1] * parameter.dim(), device=parameter.device)
     for axis, counts in told.items():

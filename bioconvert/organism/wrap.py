@@ -56,8 +56,6 @@ def _unfit(module: nn.Module) -> str | None:
     forward = type(module).forward
     if forward is nn.Module.forward:
         return f"a {type(module).__name__} has no forward of its own: wrap what calls its children"
-    if isinstance(module, (nn.Sequential, nn.ModuleDict, nn.ModuleList)):
-        return None
     names = _names_read(forward) & _ITERATES
     if names:
         return (

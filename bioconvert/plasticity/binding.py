@@ -23,7 +23,7 @@ from bioconvert.plasticity.shards import is_distributed, local
 from bioconvert.plasticity.synapses import Synapses
 
 _log = logging.getLogger("bioconvert")
-AfterStep = Callable[["Binding"], None]
+Told = Callable[["Binding"], None]
 
 
 @dataclass(eq=False)
@@ -64,6 +64,7 @@ class Binding:
         synapses: the model's parameters that mechanisms are attached to.
         morphing: the modules whose steps towards their replacement the optimizer's steps count.
         after_step: called after each step.
+        on_change: called before a step at which the optimizer holds more or fewer parameters than before.
     """
 
     def __init__(
@@ -71,12 +72,15 @@ class Binding:
         optimizer: Optimizer,
         synapses: Sequence[Synapses],
         morphing: Sequence[nn.Module] = (),
-        after_step: AfterStep | None = None,
+        after_step: Told | None = None,
+        on_change: Told | None = None,
     ):
         self.synapses = synapses
         self.morphing = tuple(morphing)
         self.steps = 0
         self._after_step = after_step
+        self._on_change = on_change
+        self._count = len(_groups(optimizer))
         self._optimizer = weakref.ref(optimizer)
         self._acting: list[Acting] = []
         self._ready = self._lost = False
@@ -158,6 +162,9 @@ class Binding:
     def _due(self, optimizer: Optimizer) -> Iterator[Acting]:
         """Give what acts at this step; a parameter without a gradient is not updated, and left alone."""
         groups = _groups(optimizer)
+        if len(groups) != self._count and self._on_change is not None:
+            self._count = len(groups)
+            self._on_change(self)
         self._warn_if_lost(groups)
         for synapses in self.synapses:
             held = synapses.held

@@ -142,6 +142,7 @@ def _builder(name: str, cls: type[Mechanism]) -> Callable[..., Change]:
     build.__signature__ = inspect.Signature([*positional, *given])  # type: ignore[attr-defined]
     build.__name__ = name
     build.__doc__ = cls.__doc__
+    build.__wrapped__ = cls  # type: ignore[attr-defined]
     return build
 
 

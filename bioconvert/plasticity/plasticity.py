@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any
 
 import torch
@@ -30,6 +30,9 @@ class Plasticity:
     weights lies in buffers of the model and is saved with it; the number of steps done is in
     :meth:`state_dict`. A weight that has no gradient at a step, as a frozen one, is left alone.
 
+    Weights that the model gets later on, as with a branch that grows, are taken in at the first step of an
+    optimizer that got them.
+
     A copy of the optimizer, by ``deepcopy`` or pickle, has no hooks and steps alone: bind it anew. The same
     goes for one whose weights were put in the place of others since, as ``load_state_dict(assign=True)``,
     ``to_empty`` and ``fully_shard`` do; make optimizers after those.
@@ -54,9 +57,9 @@ class Plasticity:
         self.model = model
         self.seed = seed
         self.history = History(every=history)
-        inner = _inside(model)
-        self.synapses: list[Synapses] = synapses_in(inner, seed)
-        self._morphing = [module for module in inner.modules() if counter_of(module) is not None]
+        self._inner = _inside(model)
+        self.synapses: list[Synapses] = synapses_in(self._inner, seed)
+        self._morphing = _morphing_in(self._inner)
         if not self.synapses and not self._morphing:
             raise OptionError(
                 "no mechanism of plasticity is attached to the model: convert it by a rule with `attach:`"
@@ -82,12 +85,7 @@ class Plasticity:
         self._check(optimizer)
         held = {id(p) for group in optimizer.param_groups for p in group["params"]}
         own = [synapses for synapses in self.synapses if id(synapses.held) in held]
-        counted = {id(module) for binding in self._bindings for module in binding.morphing}
-        morphing = [
-            module
-            for module in self._morphing
-            if id(module) not in counted and any(id(p) in held for p in module.parameters())
-        ]
+        morphing = self._uncounted(held)
         if not own and not morphing:
             raise OptionError(
                 "the optimizer holds none of the weights that mechanisms are attached to: make it from the "
@@ -96,8 +94,8 @@ class Plasticity:
         for synapses in own:
             _settle(synapses)
         if not self._bindings:
-            self._watch()
-        binding = Binding(optimizer, self.synapses, morphing, self._note)
+            self._watch(self.synapses)
+        binding = Binding(optimizer, self.synapses, morphing, self._note, self._meet)
         self._bindings.append(binding)
         self._go_on(binding)
         return self
@@ -167,15 +165,47 @@ class Plasticity:
             if here & there:
                 raise OptionError("this optimizer is bound already: unbind() first")
 
-    def _watch(self) -> None:
+    def _watch(self, synapses: Iterable[Synapses]) -> None:
         forget_copies(self.model)
-        for synapses in self.synapses:
-            for mechanism in synapses.mechanisms:
-                self._watching += mechanism.watch(synapses)
+        for each in synapses:
+            for mechanism in each.mechanisms:
+                self._watching += mechanism.watch(each)
+
+    def _meet(self, binding: Binding) -> None:
+        """Take in the weights that the model got since, as with a branch, and let go of those that went."""
+        found = synapses_in(self._inner, self.seed)
+        known = {id(synapses.held): synapses for synapses in self.synapses}
+        new = [synapses for synapses in found if id(synapses.held) not in known]
+        for synapses in found:
+            held = known.get(id(synapses.held), synapses)
+            held.index, held.count = synapses.index, synapses.count
+        # The bindings share the list.
+        self.synapses[:] = [known.get(id(synapses.held), synapses) for synapses in found]
+        for synapses in new:
+            _settle(synapses)
+        self._watch(new)
+        self._morphing = _morphing_in(self._inner)
+        optimizer = binding.optimizer
+        if optimizer is not None:
+            trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
+            binding.morphing += tuple(self._uncounted(trained))
+
+    def _uncounted(self, held: Container[int]) -> list[nn.Module]:
+        """Give the morphing modules with one of some parameters whose steps no optimizer counts yet."""
+        counted = {id(module) for binding in self._bindings for module in binding.morphing}
+        return [
+            module
+            for module in self._morphing
+            if id(module) not in counted and any(id(p) in held for p in module.parameters())
+        ]
 
     def _note(self, binding: Binding) -> None:
         if self.history.is_due(binding.steps):
             self.history.note(binding.steps, binding.held)
+
+
+def _morphing_in(model: nn.Module) -> list[nn.Module]:
+    return [module for module in model.modules() if counter_of(module) is not None]
 
 
 def _inside(model: nn.Module) -> nn.Module:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from math import isfinite
 
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
-_STEP = 1024
+from bioconvert.core.sizes import size as size
+
 _LONGEST = 160
 """Characters of a name that are shown: two lines of a terminal. ``--json`` has the whole."""
 _HALF = _LONGEST // 2 - 1
@@ -38,16 +38,6 @@ def _escaped(character: str) -> str:
 def plural(count: int, noun: str, many: str | None = None) -> str:
     """Say ``1 module`` or ``1,234 modules``."""
     return f"{count:,} {noun if count == 1 else many or noun + 's'}"
-
-
-def size(count: int) -> str:
-    """Say a number of bytes in binary units: ``44.7 MiB``."""
-    value = float(count)
-    for unit in _UNITS:
-        if value < _STEP or unit == _UNITS[-1]:
-            break
-        value /= _STEP
-    return f"{count:,} B" if unit == "B" else f"{value:.1f} {unit}"
 
 
 def amount(count: int) -> str:

@@ -96,7 +96,8 @@ class Match(Frozen):
         type: class names, dotted paths of classes, or families.
         subclasses: whether subclasses with a forward of their own are meant too.
         path: patterns of dotted names, one of which must match.
-        where: conditions on attributes, by name.
+        where: conditions on attributes, by name; with ``parameter``, conditions on ``shape``, ``dtype``,
+            ``ndim``, ``numel`` and ``requires_grad`` are about the parameter.
         followed_by: what must follow in the data flow.
         exceptions: patterns of dotted names, none of which may match; ``first`` and ``last`` of a family.
         parameter: pattern of parameter names, in place of modules.

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from bioconvert.core.errors import Problem
 from bioconvert.core.families import FAMILIES
 from bioconvert.core.functions import functions_in
 from bioconvert.core.suggest import hint, nearest
 from bioconvert.ruleset.kinds import Kinds
-from bioconvert.ruleset.patterns import SlowPattern
+from bioconvert.ruleset.match import Match
+from bioconvert.ruleset.patterns import Patterns, SlowPattern, deadline
 from bioconvert.ruleset.quoting import listed, shortened, shown
 from bioconvert.ruleset.rule import Rule
 from bioconvert.ruleset.selection import (
@@ -18,6 +19,8 @@ from bioconvert.ruleset.selection import (
     attribute,
     conditions,
     own_parameters,
+    parameter_conditions,
+    parameter_fact,
     slow_pattern,
 )
 
@@ -56,7 +59,7 @@ def _reason(rule: Rule, candidates: Sequence[Candidate]) -> str:
             return _no_such_path(match.path, before, typed=bool(match.type))
         return _excluded(condition.key, before)
     if match.parameter is not None:
-        return _no_such_parameter(match.parameter, left)
+        return _no_such_parameter(match, left)
     if match.followed_by:
         pattern = ", then ".join(map(str, match.followed_by))
         return f"of {_modules(left)} that meet the rest, none is followed by {pattern}"
@@ -85,17 +88,28 @@ def _no_such_path(paths: Sequence[str], before: Sequence[Candidate], *, typed: b
     return f"of {_modules(before)}{of_type}, none is named {listed(map(shown, paths))}{example}"
 
 
-def _no_such_parameter(pattern: str, candidates: Sequence[Candidate]) -> str:
-    known = [
-        f"{candidate.names[0]}.{name}" if candidate.names[0] else name
+def _no_such_parameter(match: Match, candidates: Sequence[Candidate]) -> str:
+    pattern = match.parameter or ""
+    parameters = {
+        f"{candidate.names[0]}.{name}" if candidate.names[0] else name: parameter
         for candidate in candidates
-        for name, _ in own_parameters(candidate)
-    ][:_COMPARED]
-    if not known:
+        for name, parameter in own_parameters(candidate)
+    }
+    if not parameters:
         return f"{_modules(candidates)} meet the rest, and none of them holds a parameter"
+    patterns = Patterns((pattern,), deadline())
+    named = [parameter for name, parameter in parameters.items() if patterns.match([name])]
+    if named:
+        seen = dict.fromkeys(_facts(parameter, parameter_conditions(match)) for parameter in named)
+        return f"no parameter named {shown(pattern)} meets the conditions; found: {_some(list(seen))}"
+    known = list(parameters)[:_COMPARED]
     guess = nearest(pattern.removeprefix("re:"), known)
     example = f"the nearest name is {guess!r}" if guess is not None else f"a name is {known[0]!r}"
     return f"no parameter is named {shown(pattern)}; {example}"
+
+
+def _facts(parameter: object, names: Iterable[str]) -> str:
+    return ", ".join(f"{name} {_described(parameter_fact(parameter, name))}" for name in names)
 
 
 def _excluded(key: str, before: Sequence[Candidate]) -> str:

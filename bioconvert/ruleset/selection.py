@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -51,6 +52,8 @@ class Selection:
 
 MISSING = object()
 """Stands for an attribute that a module doesn't have."""
+PARAMETER_FACTS = ("shape", "dtype", "ndim", "numel", "requires_grad")
+"""What ``where`` asks of a parameter, in a rule that selects by ``parameter``, and not of its module."""
 Test = Callable[[Candidate], bool]
 
 
@@ -85,7 +88,7 @@ def select(rule: Rule, candidates: Sequence[Candidate]) -> list[Selection]:
         )
         meant = list(filter(kinds.meant, left)) if functions else left
         if rule.match.parameter is not None and not functions:
-            return list(_by_parameter(rule.match.parameter, meant))
+            return list(_by_parameter(rule.match, meant))
         calls = list(_calls(functions, rule.match.parameter, left)) if functions else []
     except SlowPattern as slow:
         raise RuleError([slow_pattern(rule, slow)]) from None
@@ -110,15 +113,43 @@ def _calls(
                 yield Selection(candidate, parameter=name)
 
 
-def _by_parameter(pattern: str, candidates: Iterable[Candidate]) -> Iterator[Selection]:
-    """Select parameters by any of their names; a tied one once, with the first module that holds it."""
-    patterns = Patterns((pattern,), deadline())
-    found: dict[int, tuple[Selection, list[str]]] = {}
+def _by_parameter(match: Match, candidates: Iterable[Candidate]) -> Iterator[Selection]:
+    """Select parameters by any of their names and by facts about them.
+
+    A tied one is selected once, with the first module that holds it.
+    """
+    patterns = Patterns((match.parameter or "",), deadline())
+    found: dict[int, tuple[Selection, object, list[str]]] = {}
     for candidate in candidates:
         for name, parameter in own_parameters(candidate):
-            _, names = found.setdefault(id(parameter), (Selection(candidate, parameter=name), []))
-            names += [f"{module}.{name}" if module else name for module in candidate.names]
-    return (selection for selection, names in found.values() if patterns.match(names))
+            entry = found.setdefault(id(parameter), (Selection(candidate, parameter=name), parameter, []))
+            entry[2].extend(f"{module}.{name}" if module else name for module in candidate.names)
+    about = parameter_conditions(match)
+    for selection, parameter, names in found.values():
+        if patterns.match(names) and all(_fact_holds(parameter, *condition) for condition in about.items()):
+            yield selection
+
+
+def parameter_conditions(match: Match) -> Mapping[str, tuple[Comparison, ...]]:
+    """Give the conditions of a match that are about parameters and not about the modules that hold them."""
+    if match.parameter is None or functions_in(match.type):
+        return {}
+    return {name: given for name, given in match.where.items() if name in PARAMETER_FACTS}
+
+
+def _fact_holds(parameter: object, fact: str, given: tuple[Comparison, ...]) -> bool:
+    actual = parameter_fact(parameter, fact)
+    return all(comparison.holds(actual) for comparison in given)
+
+
+def parameter_fact(parameter: object, fact: str) -> object:
+    """Give a fact about a parameter as a rule file writes it."""
+    if fact == "numel":
+        return math.prod(getattr(parameter, "shape", ()))
+    found: object = getattr(parameter, fact, MISSING)
+    if fact == "dtype":
+        return str(found).removeprefix("torch.")
+    return list(found) if isinstance(found, tuple) else found
 
 
 def own_parameters(candidate: Candidate) -> list[tuple[str, object]]:
@@ -141,8 +172,11 @@ def conditions(match: Match, candidates: Sequence[Candidate]) -> list[Condition]
     found = []
     if match.path:
         found.append(Condition("path", partial(_named, Patterns(match.path, until))))
+    about_parameters = parameter_conditions(match)
     found += [
-        Condition(f"where: {name}", partial(_holds, name, given)) for name, given in match.where.items()
+        Condition(f"where: {name}", partial(_holds, name, given))
+        for name, given in match.where.items()
+        if name not in about_parameters
     ]
     if match.not_:
         found.append(Condition("not", partial(_not_named, Patterns(match.not_, until))))

@@ -91,6 +91,17 @@ def carry_out_job(job: Job, *, strict: bool = False) -> Reasons:
     return reasons
 
 
+def rehearse(job: Job) -> None:
+    """Do what a plan says with the values that recipes give: nothing is fitted and no use is proven.
+
+    Raises:
+        ConversionError: something failed; the model is as it was.
+    """
+    attempt = _Attempt(job)
+    with _all_or_nothing(attempt):
+        attempt.convert(job.operations)
+
+
 def _refuse_stale(job: Job) -> None:
     for operation in job.operations:
         done = ((step.action, step.parameter) for step in steps_of(operation.module))

@@ -30,10 +30,10 @@ def made_tensor(
     """
     value = values.get(name)
     if value is None:
-        value = recipe.make({each: _read(module, each).detach() for each in recipe.reads}, stream)
+        value = recipe.make({each: read_tensor(module, each).detach() for each in recipe.reads}, stream)
     if recipe.like is None and recipe.kind == "buffer":
         return value.detach()
-    like: torch.Tensor = _read(module, recipe.like) if recipe.like else _any_weight(module)
+    like: torch.Tensor = read_tensor(module, recipe.like) if recipe.like else _any_weight(module)
     dtype = like.dtype if value.is_floating_point() else value.dtype
     value = value.detach().to(device=like.device, dtype=dtype)
     if recipe.kind == "buffer":
@@ -48,7 +48,7 @@ def _any_weight(module: nn.Module) -> torch.Tensor:
     return trained if trained is not None else nn.Parameter(torch.empty(0))
 
 
-def _read(module: nn.Module, name: str) -> torch.Tensor:
+def read_tensor(module: nn.Module, name: str) -> torch.Tensor:
     """Give a tensor of a module's own, also one that a hook computes, as old-style weight_norm does."""
     tensor: torch.Tensor = own_tensor(module, name)
     return getattr(module, name) if tensor is None else tensor

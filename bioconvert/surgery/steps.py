@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from bioconvert.core.change import Change
+from bioconvert.core.new_tensors import announce
 from bioconvert.core.random import Stream
 from bioconvert.graph.borrowing import give_up, lend
 from bioconvert.graph.classes import STEPS
@@ -84,6 +85,7 @@ def carry_out(
         freeze(module, step, names=change.freezes)
     hook_up(module, step.hooks, step.hooked)
     remember(module, step)
+    announce((*(new[each] for each in change.adds), *step.kept.values()))
     return step
 
 

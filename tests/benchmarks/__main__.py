@@ -11,6 +11,7 @@ from . import (
     bench_plan,
     bench_plasticity,
     bench_startup,
+    bench_stream,
     bench_yat,
 )
 from .harness import machine, show, write
@@ -25,6 +26,7 @@ BENCHMARKS = {
     "plasticity": bench_plasticity.run,
     "organism": bench_organism.run,
     "startup": bench_startup.run,
+    "stream": bench_stream.run,
 }
 
 

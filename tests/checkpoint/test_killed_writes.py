@@ -1,53 +1,41 @@
-"""A process that is killed while it writes leaves the old folder or the new one."""
+"""A process that is killed while it writes leaves the old folder or the new one, and what can be resumed."""
 
 import random
-import subprocess
-import sys
 import time
 
 import pytest
-from checkpoint_samples import Biased, files_in
+from fault_runs import Runs
 
-from bioconvert.checkpoint import save_model, verify_folder
+SIZES = [9_000_000, 5_000_000, 700, 8_000_000]
+"""Of the tensors: some need the threads of a large file, and all the files take some tenths of a second."""
+WAYS = [
+    pytest.param({"before": True, "journal": True}, id="old folder, journal"),
+    pytest.param({"before": False, "journal": True}, id="nothing before, journal"),
+    pytest.param({"before": True, "journal": False}, id="old folder, no journal"),
+    pytest.param({"before": True, "journal": True, "swap": False}, id="old folder, no exchange"),
+]
+KILLS = 50
+"""For each way; 200 in all."""
 
-FOREVER = """
-import sys
-from pathlib import Path
-from bioconvert.checkpoint import revert_folder
-one, two, target = map(Path, sys.argv[1:])
-print("ready", flush=True)
-while True:
-    for source in (one, two):
-        revert_folder(source, target, overwrite=True, shard_size=4000)
-"""
+
+def usual_time(runs):
+    """Give the seconds that a run takes, of which many are killed in the middle."""
+    began = time.monotonic()
+    runs.reset()
+    assert runs.run() == 0
+    return time.monotonic() - began
 
 
 @pytest.mark.slow
-def test_a_kill_at_any_moment_leaves_a_complete_folder(tmp_path):
-    """After SIGKILL at 25 random moments, the target is one of the two complete folders, bit for bit."""
-    for value in (1.0, 2.0):
-        save_model(Biased(value), tmp_path / f"model{value}", shard_size=4000)
-    sources = [tmp_path / "model1.0", tmp_path / "model2.0"]
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("way", WAYS)
+def test_a_kill_at_any_moment_loses_nothing(tmp_path, way):
+    """After SIGKILL at random moments the target is complete or as before, and can be finished."""
     moments = random.Random(5)
-    seen = set()
-    for _ in range(25):
-        target = tmp_path / "out"
-        writer = subprocess.Popen(
-            [sys.executable, "-c", FOREVER, *map(str, sources), str(target)],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert writer.stdout.readline() == "ready\n"
-        time.sleep(moments.uniform(0, 0.1))
-        writer.kill()
-        writer.wait()
-        writer.stdout.close()
-        if target.exists():
-            assert verify_folder(target) == []
-            found = {name: data for name, data in files_in(target).items() if name.endswith("safetensors")}
-            wanted = [files_in(source) for source in sources]
-            index = next(
-                i for i, files in enumerate(wanted) if all(files[name] == found[name] for name in found)
-            )
-            seen.add(index)
-    assert seen == {0, 1}
+    with Runs(tmp_path, SIZES, shard_size=10_000_000, **way) as runs:
+        for moment in (moments.uniform(0, usual_time(runs)) for _ in range(KILLS)):
+            runs.reset()
+            runs.start()
+            runs.go(kill_after=moment)
+            assert runs.end() in (0, -9)
+            runs.check("SIGKILL at a random moment", f"killed after {moment:.3f} s")

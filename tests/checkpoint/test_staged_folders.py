@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bioconvert.checkpoint import staging
-from bioconvert.checkpoint.staging import staged_folder, write_file
+from bioconvert.checkpoint import publishing, staging
+from bioconvert.checkpoint.new_files import write_file
+from bioconvert.checkpoint.staging import staged_folder
 from bioconvert.core.errors import TargetError
 
 OLD, NEW = {"old": b"1"}, {"new": b"2"}
@@ -48,7 +49,7 @@ def put(target, files):
 def way(request, monkeypatch):
     """Replace folders in one step, or, as where the system can't, in two."""
     if request.param == "aside":
-        monkeypatch.setattr(staging, "_exchange", lambda one, other: False)
+        monkeypatch.setattr(publishing, "exchange", lambda one, other: False)
     return request.param
 
 
@@ -71,10 +72,13 @@ class TestEveryTarget:
         assert content(target) == NEW
         assert names_in(tmp_path) == ["out"]
 
-    @pytest.mark.parametrize("call", ["fsync", "replace", "mkdir"])
+    @pytest.mark.parametrize(
+        "call", ["fsync", "replace", "mkdir", "open", "write", "chmod", "unlink", "rmdir"]
+    )
     def test_any_failure_leaves_the_target_as_it_was(self, tmp_path, monkeypatch, before, overwrite, call):
         """Whichever call to the system fails, whichever time, the target is as before or complete."""
-        for moment in range(1, 12):
+        monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # the disk itself plays no part here
+        for moment in range(1, 30):
             target = tmp_path / f"{call}{moment}" / "out"
             target.parent.mkdir()
             put(target, before)
@@ -83,7 +87,9 @@ class TestEveryTarget:
                 patch.setattr(os, call, failing)
                 error = outcome(target, overwrite=overwrite)
             assert content(target) == (PAIR if error is None else before)
-            assert names_in(target.parent) in ([], ["out"])
+            assert set(names_in(target.parent)) <= {"out", ".out.bioconvert-partial"}
+            fill(target, overwrite=True)
+            assert names_in(target.parent) == ["out"]
             if failing.calls < moment:
                 return
         pytest.fail("the calls did not end")
@@ -139,7 +145,7 @@ class TestWhatRemains:
         """Where the parent can't be synced, nor the exchange undone, the complete new folder stays."""
         put(tmp_path / "out", OLD)
         once = iter([True])
-        monkeypatch.setattr(staging, "_exchange", lambda one, other: next(once, False) and swap(one, other))
+        monkeypatch.setattr(publishing, "exchange", lambda one, other: next(once, False) and swap(one, other))
         monkeypatch.setattr(os, "fsync", Failing(os.fsync, 3))
         with pytest.raises(TargetError, match="could not be exchanged back"):
             fill(tmp_path / "out", overwrite=True)
@@ -147,8 +153,8 @@ class TestWhatRemains:
 
     def test_a_system_without_exchange_renames_twice(self, monkeypatch):
         """Where the C library has no renameat2, nothing is exchanged."""
-        monkeypatch.setattr(staging.ctypes, "CDLL", lambda *_, **__: object())
-        assert not staging._exchange(Path("a"), Path("b"))
+        monkeypatch.setattr(publishing.ctypes, "CDLL", lambda *_, **__: object())
+        assert not publishing.exchange(Path("a"), Path("b"))
 
 
 def swap(one, other):

@@ -1,5 +1,6 @@
 """Commands run as a user runs them, in this process or in one of their own."""
 
+import functools
 import json
 import os
 import subprocess
@@ -7,9 +8,19 @@ import sys
 from dataclasses import dataclass
 
 import pytest
+from jsonschema import Draft202012Validator
 from typer.testing import CliRunner
 
+from bioconvert.cli.documents import document_schema, documented_commands
 from bioconvert.cli.main import app
+
+
+@functools.cache
+def validator_of(command):
+    """Give what checks the documents of a command."""
+    schema = document_schema(command)
+    Draft202012Validator.check_schema(schema)
+    return Draft202012Validator(schema)
 
 
 @dataclass(frozen=True)
@@ -22,8 +33,11 @@ class Ran:
 
     @property
     def document(self):
-        """The one JSON document on stdout."""
-        return json.loads(self.out)
+        """The one JSON document on stdout, which is as the command's schema says."""
+        found = json.loads(self.out)
+        if found["command"] in documented_commands():
+            validator_of(found["command"]).validate(found)
+        return found
 
 
 @pytest.fixture

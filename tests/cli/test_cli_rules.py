@@ -89,3 +89,61 @@ def test_unknown_set_is_named_with_what_was_meant(bioconvert, words):
     assert ran.code == 2
     assert "yatt" in ran.err + ran.out
     assert "Traceback" not in ran.err
+
+
+class TestInit:
+    @pytest.mark.parametrize("more", [[], ["--from", "yat"], ["--from", "plastic"]], ids=str)
+    def test_what_is_begun_is_sound(self, bioconvert, more):
+        """The file that init writes checks, whether it extends a set or not."""
+        assert bioconvert("rules", "init", "my rules-1.yaml", *more).code == 0
+        ran = bioconvert("rules", "check", "my rules-1.yaml")
+        assert (ran.code, ran.err) == (0, "")
+
+    @pytest.mark.parametrize("name", ["true.yaml", "1.yaml", "über: #.yaml", "._-.yaml"])
+    def test_any_file_name_gives_a_sound_file(self, bioconvert, name):
+        """Whatever the file is called, the name in it is text."""
+        assert bioconvert("rules", "init", name).code == 0
+        assert bioconvert("rules", "check", name).code == 0
+
+    def test_commented_parts_are_sound_too(self, bioconvert, tmp_path):
+        """With the comments taken off the rules in it, the file still checks."""
+        bioconvert("rules", "init")
+        lines = (tmp_path / "rules.yaml").read_text().splitlines()
+        head, rules = lines[: lines.index("rules:")], lines[lines.index("rules:") :]
+        bare = [line.replace("  # - name", "  - name").replace("  #   ", "    ") for line in rules]
+        bare = [line.replace("# ", "", 1) if line.startswith("      # ") else line for line in bare]
+        (tmp_path / "bare.yaml").write_text("\n".join([*head, *bare]) + "\n")
+        ran = bioconvert("rules", "check", "bare.yaml")
+        assert (ran.code, ran.out) == (0, "bare.yaml: OK, 3 rules\n")
+
+    def test_extending_comes_after_own_rules(self, bioconvert):
+        """With --from, the rules of the set follow the file's own."""
+        bioconvert("rules", "init", "mine.yaml", "--from", "yat")
+        own, *extended = bioconvert("rules", "show", "mine.yaml", "--json").document["rules"]["rules"]
+        assert own["keep"] is True
+        assert extended == bioconvert("rules", "show", "yat", "--json").document["rules"]["rules"]
+
+    def test_nothing_is_overwritten(self, bioconvert, tmp_path):
+        """A file that is there stays, and so does a link to nowhere."""
+        (tmp_path / "mine.yaml").write_text(GOOD)
+        (tmp_path / "link.yaml").symlink_to(tmp_path / "elsewhere")
+        for name in ("mine.yaml", "link.yaml"):
+            ran = bioconvert("rules", "init", name)
+            assert (ran.code, ran.out) == (2, "")
+            assert "is there already" in ran.err
+        assert (tmp_path / "mine.yaml").read_text() == GOOD
+        assert not (tmp_path / "elsewhere").exists()
+
+    @pytest.mark.parametrize(
+        ("words", "text"),
+        [
+            (["new.yaml", "--from", "yta"], "no built-in rule set named 'yta'. Did you mean 'yat'?"),
+            (["none/new.yaml"], "the folder none must be there already"),
+        ],
+    )
+    def test_refusals(self, bioconvert, tmp_path, words, text):
+        """An unknown set and a missing folder are mistakes of usage, and nothing is written."""
+        ran = bioconvert("rules", "init", *words)
+        assert ran.code == 2
+        assert text in ran.err
+        assert list(tmp_path.iterdir()) == []

@@ -114,6 +114,8 @@ class TestEveryHost:
                 assert torch.equal(y, expected[0])
                 assert gradients.keys() == expected[1].keys()
                 assert all(torch.equal(gradients[name], expected[1][name]) for name in gradients)
+                with torch.no_grad():
+                    assert torch.equal(model(ROWS), expected[0])
 
     def test_the_gate_gets_a_gradient_at_the_first_step(self, make, path):
         """A closed gate learns at once, and what is behind it as soon as it is open."""
@@ -215,15 +217,6 @@ class TestANode:
         bc.revert(model)
         assert type(model[0]) is Leaving
 
-    def test_a_branch_runs_on_copies(self):
-        """A clone that works in place does not touch what its parent is given."""
-        model = open_gates(growing())
-        bc.Organism(model).grow("block")
-        x = ROWS.clone()
-        model.block(x)
-        y = torch.relu(ROWS)
-        assert torch.equal(x, y)
-
     def test_half_precision_stays(self):
         """Under autocast and in bfloat16 the output keeps its type."""
         model = growing()
@@ -277,3 +270,39 @@ class Counting(nn.Module):
     def forward(self, x):
         """Count."""
         return torch.tensor(x.shape[0])
+
+
+READ_AROUND = ["layers.1.self_attn", "layers.1.linear1", "layers.1.norm1", "layers.1.self_attn.out_proj"]
+
+
+@pytest.mark.parametrize("path", READ_AROUND)
+class TestABranchOfALayerWhoseWeightIsReadAround:
+    def grown(self, path):
+        """Give an encoder without and with an open branch, in evaluation: there are fused kernels."""
+
+        def make():
+            return nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2)
+
+        model = bc.convert(seeded(make), wrapping(path)).eval()
+        twin = copy.deepcopy(model)
+        bc.Organism(model).grow(path)
+        return twin, open_gates(model)
+
+    def test_counts_with_and_without_gradients(self, path):
+        """The containers call what they would have read, so that the branch adds the same in both cases."""
+        twin, model = self.grown(path)
+        x = torch.linspace(-1, 1, 2 * 5 * 8).view(2, 5, 8)
+        with_gradients = model(x)
+        with torch.no_grad():
+            without = model(x)
+        assert torch.allclose(with_gradients, without, atol=1e-5)
+        assert (without - twin(x)).abs().max() > 1e-3
+
+    def test_is_on_disk_as_it_is(self, path, tmp_path):
+        """A loaded model calls them, too."""
+        twin, model = self.grown(path)
+        bc.save(model, tmp_path / "saved")
+        loaded = bc.load(tmp_path / "saved", factory=lambda: bc.revert(twin)).eval()
+        x = torch.linspace(-1, 1, 2 * 5 * 8).view(2, 5, 8)
+        with torch.no_grad():
+            assert torch.equal(loaded(x), model(x))

@@ -8,11 +8,12 @@ import pytest
 import torch
 from growing_models import Residual, growing, wrapping
 from small_models import seeded
+from torch import nn
 from torch.nn import functional as F
 
 import bioconvert as bc
 from bioconvert.core.errors import OptionError
-from bioconvert.organism import GrowthCallback, GrowthConfig
+from bioconvert.organism import GrowthCallback, GrowthConfig, callback
 
 SHIFT, STEPS = 24, 60
 SHORT = {
@@ -252,6 +253,29 @@ class TestTheLoop:
         """A typo in the settings is told before training."""
         with pytest.raises(OptionError, match="Did you mean 'block'"):
             Run(fresh(), GrowthConfig(node="blok"))
+
+    @pytest.mark.parametrize(
+        "settings", [{"by": "paired", "units": 3}, {"by": "paired", "node": "odd"}], ids=str
+    )
+    def test_a_number_of_units_that_can_not_be_is_an_error_at_once(self, settings):
+        """What every birth would fail of is told before training."""
+        model = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 2))
+        model = bc.convert(nn.Sequential(model), wrapping("0", tag="odd"))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        with pytest.raises(OptionError, match="must grow paired by a multiple of 2"):
+            GrowthCallback(bc.Organism(model), optimizer, GrowthConfig(kind="width", **settings))
+
+    def test_layers_are_looked_for_after_a_change_only(self, monkeypatch):
+        """How much a birth would add is worked out once for as long as the model stays as it is."""
+        asked = []
+        count = callback.added_parameters
+        monkeypatch.setattr(callback, "added_parameters", lambda *given: asked.append(1) or count(*given))
+        settings = {"trigger": "manual", "kind": "width", "units": 2, "node": "block", "check_every": 1}
+        run = Run(fresh(), GrowthConfig(**settings))
+        run.train(0, 5)
+        run.callback.request()
+        run.train(5, 10)
+        assert len(asked) == 2
 
     def test_births_and_reasons_are_logged(self, caplog):
         """A birth is told at the level of information, with its reason."""

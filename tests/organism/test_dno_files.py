@@ -5,6 +5,7 @@ import json
 import logging
 import pickle
 import zipfile
+from dataclasses import replace
 
 import pytest
 import torch
@@ -30,6 +31,7 @@ from bioconvert.organism import (
     load_dno,
     save_dno,
 )
+from bioconvert.organism.dno_archive import read_archive, write_archive
 
 NODE = {"creation_step": 3, "energy_score": 0.5, "activation_count": 7, "frozen": False, "tag": "general"}
 CONFIG = {"training_phase": "adaptive", "d_model": 4, "n_heads": 2, "growth_alpha": 0.5, "monologue_depth": 5}
@@ -350,6 +352,15 @@ class TestOurFiles:
         ]
         assert "modules_dict.left+1.child_module.child_module.1.weight" in names
         assert "modules_dict.left+1.gamma" in names
+
+    @pytest.mark.parametrize("told", [[], {"blueprint": []}, {"blueprint": {"members": 3}}], ids=str)
+    def test_what_they_tell_beyond_dno_is_not_believed(self, tmp_path, told):
+        """Where that part is damaged, the file is refused."""
+        path = save_dno(diamond(), tmp_path / "n.dno")
+        file = read_archive(path)
+        write_archive(path, replace(file, topology={**file.topology, "bioconvert": told}))
+        with pytest.raises(CorruptFileError, match="it can't be put together"):
+            load_dno(path)
 
     def test_layers_with_new_widths_come_back(self, tmp_path):
         """As they are now."""

@@ -135,7 +135,7 @@ def test_a_gate_is_not_decayed():
 
 
 def test_new_parameters_follow_the_groups_of_what_they_are_copies_of():
-    """Where biases have a group of their own, those of the branch get its settings."""
+    """Where biases have a group of their own, those of the branch get its settings, and so does the gate."""
     model = growing()
     weights = [p for p in model.parameters() if p.ndim > 1]
     biases = [p for p in model.parameters() if p.ndim == 1]
@@ -146,8 +146,7 @@ def test_new_parameters_follow_the_groups_of_what_they_are_copies_of():
     fresh = optimizer.param_groups[2:]
     assert [(group["lr"], group["weight_decay"], len(group["params"])) for group in fresh] == [
         (0.1, 0.1, 2),
-        (5.0, 0, 2),
-        (0.1, 0.0, 1),
+        (5.0, 0, 3),
     ]
 
 

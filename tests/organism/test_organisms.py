@@ -98,6 +98,23 @@ class TestFinding:
         assert other.grow("general").tag == "expert_3"
 
 
+class TestOnTheMetaDevice:
+    def test_branches_grow_and_are_told_of(self):
+        """Structure can be planned before there are values."""
+        model = bc.convert(nn.Sequential(nn.Linear(4, 4, device="meta")), wrapping("0"))
+        organism = bc.Organism(model)
+        organism.grow("0")
+        assert repr(organism) == "<Organism: 2 nodes, 1 of them branches, step 0>"
+        assert "0+1" in str(organism)
+
+    def test_units_need_values(self):
+        """New units are born of old ones, which is told."""
+        layers = nn.Sequential(nn.Linear(4, 4, device="meta"), nn.ReLU(), nn.Linear(4, 4, device="meta"))
+        organism = bc.Organism(bc.convert(nn.Sequential(layers), wrapping("0")))
+        with pytest.raises(OptionError, match="'0' is on the meta device"):
+            organism.grow("0", "width")
+
+
 class TestGrowth:
     def test_beside_a_branch_grows_a_sibling_of_it(self):
         """Growing from a branch copies the branch, on the same host."""
@@ -110,11 +127,19 @@ class TestGrowth:
         assert born is model.block.grown["3"].block
         torch.testing.assert_close(born[1].weight, torch.full((6, 4), 3.0))
 
+    def test_something_new_is_injected_under_its_tag(self):
+        """``inject`` grows a branch that is found by its tag, and changes no bit of the output."""
+        model = growing()
+        organism, before = bc.Organism(model), model(ROWS)
+        born = organism.inject("block", "expert_math")
+        assert organism.get("expert_math") is born
+        assert torch.equal(model(ROWS), before)
+
     def test_of_a_frozen_node_learns(self):
         """A clone of what is frozen learns from birth."""
         _, organism = two()
         organism.freeze_all_except("sense")
-        born = organism.inject("general", "expert_c")
+        born = organism.grow("general", tag="expert_c")
         assert all(p.requires_grad for p in born.parameters())
         assert born.tag == "expert_c"
 
@@ -187,6 +212,36 @@ class TestFreezing:
         organism.freeze_all_except("sense")
         organism.unfreeze()
         assert "block.1.bias" not in learning(model)
+
+    def test_thaws_what_is_left_of_a_node(self):
+        """A layer inside that was reverted meanwhile learns again, too, without what its conversion added."""
+        rules = {
+            "version": 1,
+            "rules": [
+                {"name": "yat", "match": {"path": "0.0"}, "replace": {"with": "YatLinear"}},
+                {"name": "node", "match": {"path": "0"}, "wrap": {}},
+            ],
+        }
+        model = bc.convert(nn.Sequential(nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4))), rules)
+        organism = bc.Organism(model)
+        organism.grow("0", tag="expert")
+        organism.freeze_all_except("expert")
+        bc.revert(model[0][0])
+        organism.unfreeze()
+        assert all(p.requires_grad for p in model.parameters())
+
+    def test_reverting_is_possible_after_a_layer_in_a_frozen_node_was_reverted(self):
+        """What a layer's own conversion had added is gone by then, and the rest learns again."""
+        rules = wrapping("block")
+        layers = {"match": {"path": "block.1"}, "replace": {"with": "YatLinear", "alpha": "learnable"}}
+        rules["rules"].append(layers)
+        model = bc.convert(seeded(Residual), rules)
+        organism = bc.Organism(model)
+        organism.grow("block", tag="expert")
+        organism.freeze_all_except("expert")
+        bc.revert(model.block[1])
+        bc.revert(model)
+        assert all(parameter.requires_grad for parameter in model.parameters())
 
     def test_a_shared_parameter_learns_while_one_of_its_nodes_does(self):
         """Ties are not torn: a weight that an unfrozen node holds goes on learning."""

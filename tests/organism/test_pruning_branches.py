@@ -244,6 +244,17 @@ class TestBlocks:
         assert all(p.requires_grad for p in model.parameters())
         assert model.state_dict().keys() == plain.state_dict().keys()
 
+    def test_revert_brings_it_back_without_what_died_inside(self):
+        """A branch inside a dead block may be pruned afterwards."""
+        model = bc.convert(seeded(ending_in_linear), wrapping(["block", "block.2"]))
+        organism = bc.Organism(model)
+        inner = organism.grow("block.2")
+        organism.prune("block", refit=[ROWS])
+        organism.prune(inner)
+        bc.revert(model)
+        assert all(p.requires_grad for p in model.parameters())
+        assert model.state_dict().keys() == ending_in_linear().state_dict().keys()
+
     def test_it_comes_back_from_disk_and_goes_on(self, tmp_path):
         """A loaded model hands on, its optimizer has the same groups, and the next step is the same."""
         steps = []

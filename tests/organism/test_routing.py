@@ -255,6 +255,17 @@ class TestARouter:
         organism.unfreeze()
         assert "block.grown.1.router.weight" in learning(model)
 
+    def test_is_put_on_every_node_of_a_tag(self):
+        """As with routes by tag, a tag means all nodes that have it."""
+        model, organism = experts()
+        organism.grow("stem", tag="one")
+        organism.route("general", top_k=1)
+        assert [node.dynamic_id for node in organism.nodes() if "router" in node.node_record] == [
+            "stem",
+            "block",
+        ]
+        assert torch.isfinite(model(ROWS)).all()
+
     def test_reverts_without_a_trace(self):
         """Revert takes routers away with their branches."""
         model, _ = experts(top_k=1)

@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import pickle
 
 import pytest
 import torch
@@ -137,6 +138,33 @@ class TestWatching:
             model.block.grown["1"].gate.data.fill_(1.0)
             model(ROWS)
         assert survival.utilities()["block+1"]["activation"] > 0
+
+    def test_a_branch_born_meanwhile_is_measured_once(self):
+        """What watches the block isn't copied with it: a closed branch is worth nothing, and counted once."""
+        organism, model = grown(())
+        with Survival(organism):
+            born = organism.grow("block")
+            model(ROWS)
+        assert utility_in(born.node_record).values() == {"activation": [0.0, 1], "information": [0.0, 1]}
+
+    def test_branches_come_and_go_meanwhile(self):
+        """A birth after a death is one like any other."""
+        organism, model = grown()
+        with Survival(organism):
+            model(ROWS)
+            organism.prune("block+1")
+            born = organism.grow("block")
+            model(ROWS)
+        assert utility_in(born.node_record).values()["activation"] == [0.0, 1]
+
+    def test_copies_of_a_watched_model_are_not_watched(self):
+        """Neither a deep copy nor a pickle measures anything."""
+        organism, model = grown()
+        with Survival(organism):
+            twins = copy.deepcopy(model), pickle.loads(pickle.dumps(model))
+        for twin in twins:
+            twin(ROWS)
+            assert all("utility" not in node.node_record for node in bc.Organism(twin).nodes())
 
     def test_routed_branches_count_as_much_as_they_add(self):
         """What a router weighs down is worth that much less."""

@@ -160,6 +160,18 @@ class TestYoungWeights:
         assert state[BORN] == {"1": [0] * 6 + [3] * 4 + [5] * 4, "0": [0] * 4 + [3] * 4 + [5] * 4}
         step(model, given, optimizer, 2)
 
+    def test_keep_their_births_where_others_are_pruned(self):
+        """Rows and columns that are left are still as old as they are."""
+        model, organism, given, optimizer = trained(torch.optim.Adam, 3)
+        grow(organism, "MLP", "zero", given)
+        step(model, given, optimizer, 2)
+        (done,) = organism.prune_units("0", units=5, by="magnitude")
+        expected = [3 if place >= 6 else 0 for place in done.kept]
+        assert 0 < sum(expected) < 3 * len(expected)
+        assert optimizer.state[model[0][0].weight][BORN] == {"0": expected}
+        assert optimizer.state[model[0][2].weight][BORN] == {"1": expected}
+        step(model, given, optimizer, 2)
+
 
 def test_schedulers_go_on():
     """A scheduler from before goes on as if nothing had been: there is no new group."""

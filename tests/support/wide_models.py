@@ -52,6 +52,21 @@ def mlp(*between: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
     return make
 
 
+class Gated(nn.Module):
+    """A perceptron whose units are multiplied by those of a second layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate_proj = nn.Linear(5, 6, bias=False)
+        self.up_proj = nn.Linear(5, 6)
+        self.act_fn = nn.SiLU()
+        self.down_proj = nn.Linear(6, 4)
+
+    def forward(self, x):
+        """Let each unit of the second layer through as far as that of the first one says."""
+        return self.down_proj(self.act_fn(self.gate_proj(x)) * self.up_proj(x))
+
+
 class Pictures(nn.Module):
     """Two convolutions with norms, a flattening, and two layers."""
 
@@ -92,6 +107,23 @@ def gpt2() -> nn.Module:
     return transformers.GPT2LMHeadModel(config)
 
 
+def llama() -> nn.Module:
+    """Build a small LLaMA."""
+    import transformers
+
+    config = transformers.LlamaConfig(
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        hidden_size=8,
+        intermediate_size=12,
+        vocab_size=11,
+        max_position_embeddings=32,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    return transformers.LlamaForCausalLM(config)
+
+
 WIDE: dict[str, Wide] = {
     "MLP": Wide(mlp(nn.ReLU), "0", rows(9, 5), {"0.0": 6}),
     "MLP, GELU": Wide(mlp(nn.GELU), "0", rows(9, 5), {"0.0": 6}, 3, ("zero", "net2wider", "gradmax")),
@@ -114,6 +146,7 @@ WIDE: dict[str, Wide] = {
     "GroupNorm": Wide(
         mlp(lambda: nn.GroupNorm(2, 6), nn.ReLU), "0", rows(9, 5), {"0.0": 6}, 6, ways=NO_GRADIENT
     ),
+    "SwiGLU": Wide(whole(Gated), "0", rows(9, 5), {"0.gate_proj": 6}, ways=NO_GRADIENT),
     "CNN": Wide(
         whole(Pictures),
         "0",
@@ -142,6 +175,13 @@ WIDE: dict[str, Wide] = {
         "transformer.h.1.mlp",
         lambda: torch.arange(14).view(2, 7) % 11,
         {"transformer.h.1.mlp.c_fc": 32},
+    ),
+    "LLaMA": Wide(
+        llama,
+        "model.layers.1.mlp",
+        lambda: torch.arange(14).view(2, 7) % 11,
+        {"model.layers.1.mlp.gate_proj": 12},
+        ways=NO_GRADIENT,
     ),
 }
 """The models, by what they are examples of."""

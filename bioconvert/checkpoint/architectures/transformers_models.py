@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from bioconvert.checkpoint.architectures.kind import Args, Candidate, Kind
+from bioconvert.checkpoint.config_mark import without_mark
 from bioconvert.checkpoint.torchvision_ops import import_with_torchvision
 from bioconvert.core.classes import import_class, qualified_name
 from bioconvert.core.errors import ArchitectureError
@@ -78,9 +79,8 @@ def from_config(config: Mapping[str, Any]) -> Candidate:
 
 def _without_origin(config: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out what depends on where the configuration was loaded from, and by which version."""
-    return {
-        key: value for key, value in config.items() if key not in {"_name_or_path", "transformers_version"}
-    }
+    origin = {"_name_or_path", "transformers_version"}
+    return {key: value for key, value in without_mark(config).items() if key not in origin}
 
 
 TRANSFORMERS = Kind("transformers", "transformers", _build, _candidates)

@@ -7,10 +7,18 @@ from typing import Annotated
 import typer
 
 from bioconvert.cli.command import Answer
+from bioconvert.cli.completing import rule_sets_and_files
 
 
 def show_one(
-    name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A built-in rule set or a rule file.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|FILE",
+            help="A built-in rule set or a rule file.",
+            autocompletion=rule_sets_and_files,
+        ),
+    ],
 ) -> Answer:
     """Print a rule set as YAML, with everything that it extends."""
     import yaml

@@ -1,0 +1,76 @@
+"""Plain values that training checkpoints keep beside their weights, read without calling what a pickle names.
+
+torch's safe loader knows tensors and containers. A checkpoint of Lightning, or of a script with argparse,
+names some more classes that only hold data. Each has a stand-in here; what a pickle names is never imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import pathlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+from torch import serialization
+
+_NUMBERS = frozenset({"b1", *(f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)), "f2", "f4", "f8"})
+
+
+class _NumpyType:
+    """A number format of numpy: its code and byte order."""
+
+    def __init__(self, code: str, *_: object):
+        if code not in _NUMBERS:
+            raise ValueError(f"numpy's {str(code)[:40]!r} is no plain number")
+        self.code, self.order = code, "<"
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.order = ">" if state[1] == ">" else "<"
+
+
+def _number(form: _NumpyType, raw: bytes | str) -> Any:
+    """Give a scalar of numpy as Python's own number: every program can read that back."""
+    content = raw.encode("latin1") if isinstance(raw, str) else raw
+    return np.frombuffer(content, dtype=np.dtype(form.order + form.code), count=1)[0].item()
+
+
+def _plain_dict(*_: object) -> dict[Any, Any]:
+    """Stand in for a dict with a default, which is left out."""
+    return {}
+
+
+_STAND_INS: dict[str, Callable[..., object]] = {
+    "argparse.Namespace": argparse.Namespace,
+    "collections.defaultdict": _plain_dict,
+    "datetime.date": datetime.date,
+    "datetime.datetime": datetime.datetime,
+    "datetime.timedelta": datetime.timedelta,
+    "numpy.dtype": _NumpyType,
+    "torch.torch_version.TorchVersion": str,
+    **{f"builtins.{kind.__name__}": kind for kind in (bool, dict, float, int, list, str, tuple)},
+    **{f"{module}.multiarray.scalar": _number for module in ("numpy.core", "numpy._core")},
+    **{
+        f"{module}.AttributeDict": dict
+        for module in (
+            "lightning.fabric.utilities.data",
+            "lightning.pytorch.utilities.parsing",
+            "lightning_fabric.utilities.data",
+            "pytorch_lightning.utilities.parsing",
+        )
+    },
+    **{
+        f"{module}.{name}": pathlib.PureWindowsPath if "Windows" in name else pathlib.PurePosixPath
+        for module in ("pathlib", "pathlib._local")
+        for name in ("PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath")
+    },
+}
+NAMES = frozenset(_STAND_INS)
+"""Classes and functions that a pickle may name without being refused."""
+
+
+def harmless_globals() -> AbstractContextManager[None]:
+    """Let torch's safe loader read these values while the context lasts."""
+    return serialization.safe_globals([(stand_in, name) for name, stand_in in _STAND_INS.items()])
