@@ -141,6 +141,11 @@ def _metadata(path: Path, value: object) -> dict[str, str]:
 
 
 def entry_of(path: Path, name: str, value: object, data_start: int) -> TensorEntry:
+    """Check the description of one tensor.
+
+    Raises:
+        CorruptFileError: it is malformed, or its bytes aren't what its format and shape take.
+    """
     where = f"{path}: tensor {name[:200]!r}"
     if not isinstance(value, dict) or set(value) != _FIELDS:
         raise CorruptFileError(f"{where} must have exactly the fields dtype, shape and data_offsets")

@@ -49,13 +49,29 @@ class Opening(_Line):
 
     Args:
         journal: version of this format.
-        key: everything that decides the bytes of the result.
-        command: what repeats the work.
+        key_text: everything that decides the bytes of the result, as JSON text in a string: file names need
+            not be Unicode, which pydantic's own JSON insists on.
+        command_text: what repeats the work, likewise.
     """
 
     journal: Literal[1] = 1
-    key: dict[str, Any]
-    command: dict[str, Any]
+    key_text: str
+    command_text: str
+
+    @classmethod
+    def of(cls, key: Mapping[str, Any], command: Mapping[str, Any]) -> Opening:
+        """Make it of JSON values."""
+        return cls(key_text=json.dumps(key), command_text=json.dumps(command))
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """Everything that decides the bytes of the result."""
+        return dict(json.loads(self.key_text))
+
+    @property
+    def command(self) -> dict[str, Any]:
+        """What repeats the work."""
+        return dict(json.loads(self.command_text))
 
 
 class FinishedFile(_Line):

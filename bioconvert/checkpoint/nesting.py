@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,7 @@ class Found:
         passed_over: other places under which there are weights too, as keys joined by ``/``.
         left_out: names of entries that are no tensors.
         said: what the training dict calls the architecture; a hint, and no more.
+        beside: what else there is, as keys joined by ``/``.
     """
 
     tensors: dict[str, torch.Tensor]
@@ -54,6 +55,7 @@ class Found:
     passed_over: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     said: str = ""
+    beside: tuple[str, ...] = ()
 
 
 def find_state(loaded: object, path: Path, weights: str | None = None) -> Found:
@@ -89,7 +91,7 @@ def find_state(loaded: object, path: Path, weights: str | None = None) -> Found:
     if not _is_state(state):
         raise CheckpointError(f"{path}: holds no state dict; it must be a dict of named tensors")
     found = _found(state, tuple(nesting), tuple(passed_over))
-    return replace(found, said=_said(loaded)) if nesting else found
+    return replace(found, said=_said(loaded), beside=_beside(loaded, nesting)) if nesting else found
 
 
 def _asked_for(loaded: Mapping[Any, Any], weights: str | None, path: Path) -> tuple[list[str], list[str]]:
@@ -147,6 +149,15 @@ def _found(state: Mapping[Any, Any], nesting: tuple[str, ...], passed_over: tupl
     tensors = {str(name): value.detach() for name, value in state.items() if isinstance(value, torch.Tensor)}
     left_out = tuple(str(name) for name, value in state.items() if not isinstance(value, torch.Tensor))
     return Found(tensors, nesting, passed_over, left_out)
+
+
+def _beside(loaded: Mapping[Any, Any], nesting: Sequence[str]) -> tuple[str, ...]:
+    """Name what lies beside the keys that lead to the weights, on every level."""
+    found: list[str] = []
+    for depth, taken in enumerate(nesting):
+        found += ["/".join((*nesting[:depth], str(key)[:_NAME_SHOWN])) for key in loaded if key != taken]
+        loaded = loaded[taken]
+    return tuple(found)
 
 
 def _said(loaded: Mapping[Any, Any]) -> str:

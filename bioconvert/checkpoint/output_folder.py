@@ -120,7 +120,7 @@ def _journal(
     key = {**job.key, **_key(content, manifest)}
     recorded = staging.leftover()
     if recorded is None:
-        recorded = Recorded(Opening(key=key, command=dict(job.command)))
+        recorded = Recorded(Opening.of(key, job.command))
     _check_key(staging.given, recorded.opening.key, key)
     sound = [name for name, file in recorded.files.items() if is_sound(staging.folder / name, file)]
     journal = Journal(staging.journal, recorded, sound)

@@ -46,6 +46,7 @@ class Checkpoint:
         manifest: that of a folder of ours.
         architecture: of a whole pickled model, how it is built again, where that is known.
         said: what a training dict calls the architecture, without saying where that comes from.
+        beside: what else a training dict holds, as keys joined by ``/``.
     """
 
     tensors: Mapping[str, torch.Tensor]
@@ -60,6 +61,7 @@ class Checkpoint:
     manifest: Manifest | None = None
     architecture: Mapping[str, Any] | None = None
     said: str = ""
+    beside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +164,7 @@ def _read_file(file: Path, how: _How) -> Checkpoint:
         found.passed_over,
         left_out=found.left_out,
         said=found.said,
+        beside=found.beside,
     )
 
 
@@ -176,6 +179,7 @@ def _read_by_code(path: Path, form: Format, how: _How) -> Checkpoint:
         handed.passed_over,
         left_out=handed.left_out,
         architecture=handed.architecture,
+        beside=handed.beside,
     )
 
 

@@ -65,8 +65,8 @@ def save_model(
         shard_size: bytes of tensors that one file may hold.
         pager: gives the values of tensors that aren't in memory.
         job: what makes the folder; with it, an interrupted run can be continued.
-        weights_format: ``"safetensors"``, or ``"pt"`` for a ``model.pt`` that torch.load reads, with the training
-            dict that the weights came from around them.
+        weights_format: ``"safetensors"``, or ``"pt"`` for a ``model.pt`` that torch.load reads, with the
+            training dict that the weights came from around them.
 
     Returns:
         The folder.

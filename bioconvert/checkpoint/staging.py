@@ -39,7 +39,7 @@ class Staging:
     def __init__(self, given: Path):
         self.given = given
         self.target = Path(os.path.realpath(given))
-        self.place = self.target.with_name(f".{self.target.name}.bioconvert-partial")
+        self.place = self.target.parent / f".{self.target.name}.bioconvert-partial"
         self.folder = self.place / "folder"
         self.aside = self.place / "replaced"
         self.journal = self.place / "journal.jsonl"

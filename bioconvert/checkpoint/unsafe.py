@@ -52,6 +52,7 @@ class Handed:
         passed_over: other places under which there are weights too.
         left_out: names of entries that are no tensors.
         architecture: of a whole pickled model, how it is built again, where that is known.
+        beside: what else there is.
     """
 
     tensors: Mapping[str, torch.Tensor]
@@ -59,6 +60,7 @@ class Handed:
     passed_over: tuple[str, ...]
     left_out: tuple[str, ...]
     architecture: Mapping[str, Any] | None
+    beside: tuple[str, ...]
 
 
 def read_by_code(path: Path, weights: str | None = None, *, seconds: float | None = None) -> Handed:
@@ -168,4 +170,5 @@ def _collected(folder: Path, answer: Mapping[str, Any]) -> Handed:
         tuple(answer["passed_over"]),
         tuple(answer["left_out"]),
         answer["architecture"],
+        tuple(answer["beside"]),
     )

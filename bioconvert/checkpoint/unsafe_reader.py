@@ -6,7 +6,7 @@ import json
 import sys
 import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +112,7 @@ def _answer(path: Path, folder: Path, weights: str | None, size: int) -> dict[st
 
 
 def _without_tensors(found: Found) -> Found:
-    return Found({}, found.nesting, found.passed_over, found.left_out)
+    return replace(found, tensors={})
 
 
 def _load(path: Path, folder: Path) -> object:

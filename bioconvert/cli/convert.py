@@ -19,6 +19,7 @@ from bioconvert.cli.options import (
     ArchArgs,
     Calibration,
     Every,
+    Format,
     InPlace,
     Inputs,
     InputShape,
@@ -37,7 +38,7 @@ from bioconvert.cli.report import write_converted
 from bioconvert.cli.report_file import check_report
 from bioconvert.cli.source import Built, Reading, source_of
 from bioconvert.cli.streams import step
-from bioconvert.cli.target import Writing, target_of
+from bioconvert.cli.target import Writing, parse_format, target_of
 from bioconvert.core.sizes import parse_size
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def convert(
     in_place: InPlace = False,
     resume: Resume = False,
     shard_size: ShardSize = "5GB",
+    weights_format: Format = "safetensors",
     report: ReportFile = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and write nothing.")] = False,
     every: Every = False,
@@ -86,7 +88,7 @@ def convert(
     from bioconvert.ruleset import resolve_rules
 
     ruleset = resolve_rules(list(rules))
-    writing = Writing(overwrite, in_place, resume, parse_size(shard_size))
+    writing = Writing(overwrite, in_place, resume, parse_size(shard_size), parse_format(weights_format))
     target = None if dry_run else target_of(out, checkpoint, writing)
     source = source_of(checkpoint, arch, arch_args, allow_missing, Reading(weights, unsafe_pickle))
     given = Given(samples(inputs, input_shape, seed=seed), samples(calibration, None, seed=seed))
@@ -180,6 +182,7 @@ def _save(built: Built, out: Path, writing: Writing, job: Job) -> None:
             shard_size=writing.shard_size,
             pager=built.pager,
             job=job,
+            weights_format=writing.weights_format,
         )
 
 

@@ -23,7 +23,7 @@ from bioconvert.cli.options import (
     UnsafePickle,
     Weights,
 )
-from bioconvert.cli.source import Reading, build, source_of
+from bioconvert.cli.source import Reading, build, check_rules, source_of
 from bioconvert.cli.streams import step
 from bioconvert.core.errors import OptionError
 
@@ -87,6 +87,7 @@ def explain(
     source = source_of(checkpoint, arch, arch_args, allow_missing, Reading(weights, unsafe_pickle))
     sample = samples(inputs, input_shape, seed=seed)
     built = build(source)
+    check_rules(built, ruleset, source, runs=sample is not None)
     arguments = None if sample is None else sample.arguments(built.model)
     with step("planning"):
         from bioconvert.surgery.explain import explain as explain_modules

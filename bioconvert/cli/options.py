@@ -102,6 +102,14 @@ Weights = Annotated[
         help="Which weights of a training checkpoint, as state_dict_ema or model/ema.",
     ),
 ]
+Format = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        metavar="safetensors|pt",
+        help="How weights are written; pt is for torch.load, and keeps the rest of a training checkpoint.",
+    ),
+]
 UnsafePickle = Annotated[
     bool,
     typer.Option(

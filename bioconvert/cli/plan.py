@@ -29,7 +29,7 @@ from bioconvert.cli.options import (
 )
 from bioconvert.cli.piecewise import paging
 from bioconvert.cli.report_file import check_report
-from bioconvert.cli.source import Built, Reading, Source, build, source_of
+from bioconvert.cli.source import Built, Reading, Source, build, check_rules, source_of
 from bioconvert.cli.streams import step
 
 if TYPE_CHECKING:
@@ -132,11 +132,8 @@ def prepare(
 
 def _prepared(ruleset: RuleSet, built: Built, source: Source, given: Given, *, seed: int) -> Prepared:
     from bioconvert import api
-    from bioconvert.checkpoint import Checkpoint
-    from bioconvert.checkpoint.tensor_rules import check_tensor_rules
 
-    said = built.origin.said if isinstance(built.origin, Checkpoint) else ""
-    check_tensor_rules(ruleset, built.architecture, str(source.checkpoint), runs=given.any, said=said)
+    check_rules(built, ruleset, source, runs=given.any)
     batches = None if given.calibration is None else given.calibration.batches(built.model)
     arguments = batches[0] if batches is not None else None
     if given.inputs is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,9 +70,10 @@ def _nothing_to_do(staging: Staging) -> Answer:
 def _asked(staging: Staging, recorded: Recorded, *, unsafe_pickle: bool) -> Asked:
     try:
         asked = Asked.from_json(recorded.opening.command)
-    except (KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError):
         asked = None
-    if asked is None or asked.command != "convert":
+    known = inspect.signature(convert).parameters.keys()
+    if asked is None or asked.command != "convert" or not asked.arguments.keys() <= known:
         raise CorruptFileError(f"{staging.journal}: names no command that can be repeated; start anew")
     # Who may write to the journal must not decide that code is run.
     if asked.arguments.get("unsafe_pickle") and not unsafe_pickle:

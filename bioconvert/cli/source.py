@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from bioconvert.checkpoint import Architecture, Checkpoint
     from bioconvert.checkpoint.paging import Pager
+    from bioconvert.ruleset import RuleSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +145,19 @@ def _architecture(source: Source, checkpoint: Checkpoint) -> Architecture:
     return choose_architecture(
         checkpoint.source, source.arch, source.arch_args, tensors=described, ties=checkpoint.ties
     )
+
+
+def check_rules(built: Built, ruleset: RuleSet, source: Source, *, runs: bool) -> None:
+    """Check that rules need no more than is known of a model.
+
+    Raises:
+        ArchitectureError: only its tensors are known, and the rules need modules, or it is to be run.
+    """
+    from bioconvert.checkpoint import Checkpoint
+    from bioconvert.checkpoint.tensor_rules import check_tensor_rules
+
+    said = built.origin.said if isinstance(built.origin, Checkpoint) else ""
+    check_tensor_rules(ruleset, built.architecture, str(source.checkpoint), runs=runs, said=said)
 
 
 def _build_without_values(source: Source, path: Path, pager: Pager) -> Built:

@@ -6,8 +6,12 @@ import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bioconvert.core.errors import CheckpointError, OptionError, TargetError
+
+if TYPE_CHECKING:
+    from bioconvert.checkpoint.saving import WeightsFormat
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,17 +23,30 @@ class Writing:
         in_place: whether it is the checkpoint's own folder.
         resume: whether to go on with what an interrupted run has left.
         shard_size: bytes of tensors that one file may hold.
+        weights_format: ``"safetensors"`` or ``"pt"``.
     """
 
     overwrite: bool
     in_place: bool
     resume: bool
     shard_size: int
+    weights_format: WeightsFormat = "safetensors"
 
     @property
     def may_replace(self) -> bool:
         """Whether a folder that isn't empty may be replaced."""
         return self.overwrite or self.in_place
+
+
+def parse_format(text: str) -> WeightsFormat:
+    """Read ``--format``.
+
+    Raises:
+        OptionError: it is none of the two.
+    """
+    if text == "safetensors" or text == "pt":
+        return text  # type: ignore[return-value]
+    raise OptionError(f"--format must be safetensors or pt, not {text!r}")
 
 
 def target_of(out: Path | None, checkpoint: Path, writing: Writing) -> Path:
@@ -90,7 +107,7 @@ def check_target(out: Path | None, *, overwrite: bool, resume: bool = False) -> 
     if out.is_dir() and not overwrite and any(out.iterdir()):
         raise TargetError(f"{out}: is not empty; choose another folder, or replace it with --overwrite")
     staging = Staging(out)
-    above = next(path for path in staging.target.parents if path.exists())
+    above = next(path for path in (*staging.target.parents, Path("/")) if path.exists())
     if (out.exists() and not out.is_dir()) or not above.is_dir():
         file = out if out.exists() else above
         raise TargetError(f"{out}: must be a folder, but {file.name} is a file")

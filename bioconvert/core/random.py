@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from math import prod
 from typing import TYPE_CHECKING
@@ -51,6 +53,8 @@ class Stream:
         self, purpose: str, shape: tuple[int, ...], *, step: int = 0, low: float = 0.0, high: float = 1.0
     ) -> torch.Tensor:
         """Draw uniform numbers in [low, high), rounded: fp32, on the CPU."""
+        if _undrawn.get():
+            return torch.empty(shape, dtype=torch.float32, device="meta")
         out = torch.empty(prod(shape), dtype=torch.float32, device="cpu")
         self.fill_uniform(out, purpose, start=0, total=len(out), step=step, low=low, high=high)
         return out.view(shape)
@@ -110,6 +114,8 @@ class Stream:
         self._fill(out, purpose, step, start, total, draw, threads=1)
 
     def _drawn(self, purpose: str, shape: tuple[int, ...], step: int, draw: Draw) -> torch.Tensor:
+        if _undrawn.get():
+            return torch.empty(shape, dtype=torch.float32, device="meta")
         out = torch.empty(prod(shape), dtype=torch.float32, device="cpu")
         self._fill(out, purpose, step, 0, len(out), draw)
         return out.view(shape)
@@ -149,6 +155,19 @@ class Stream:
         digest = hashlib.blake2b(key, digest_size=8).digest()
         # manual_seed takes 64 bits, of which torch.Generator keeps the sign: 63 are safe everywhere.
         return int.from_bytes(digest, "little") >> 1
+
+
+@contextmanager
+def undrawn() -> Iterator[None]:
+    """Draw nothing for a while: random tensors are on the meta device, for who asks for shapes alone."""
+    token = _undrawn.set(True)
+    try:
+        yield
+    finally:
+        _undrawn.reset(token)
+
+
+_undrawn: ContextVar[bool] = ContextVar("undrawn", default=False)
 
 
 def _generator(seed: int) -> torch.Generator:

@@ -14,11 +14,15 @@ from bioconvert.checkpoint.provenance import Origin
 from bioconvert.checkpoint.torchvision_ops import import_with_torchvision
 from bioconvert.checkpoint.wrappers import bare
 from bioconvert.core.errors import CheckpointError, OptionError
+from bioconvert.core.lazy import lazy_exports
 from bioconvert.graph.classes import original_class
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from bioconvert.integrations.transformers_trainer import BioCallback as BioCallback
+
+__getattr__ = lazy_exports(__name__, {"BioCallback": "bioconvert.integrations.transformers_trainer"})
 _GENERATION = "generation_config.json"
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from bioconvert.core.errors import BioconvertError, ConversionError, Refused
+from bioconvert.core.new_tensors import keeping
 from bioconvert.core.random import Stream
 from bioconvert.layers.acting import every_layer_called
 from bioconvert.ruleset import RuleSet
@@ -98,7 +99,7 @@ def rehearse(job: Job) -> None:
         ConversionError: something failed; the model is as it was.
     """
     attempt = _Attempt(job)
-    with _all_or_nothing(attempt):
+    with _all_or_nothing(attempt), keeping(lambda _: None):
         attempt.convert(job.operations)
 
 

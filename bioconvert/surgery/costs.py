@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
 from bioconvert.core.errors import BioconvertError, first_line
+from bioconvert.core.random import undrawn
 from bioconvert.graph.progress import counter_of
 from bioconvert.graph.tree import ModuleTree
 from bioconvert.surgery.apply import Job, rehearse
@@ -153,7 +155,7 @@ def planned_costs(plan: Plan) -> CostChange:
     try:
         converted = _rehearsed(job, costed)
     except (BioconvertError, NotImplementedError, RuntimeError):
-        return CostChange(before, None)
+        converted = None
     if converted is None:
         return CostChange(before, None)
     modules = _module_costs(converted)
@@ -223,6 +225,11 @@ def _rehearsed(job: Job, costed: _Costed) -> nn.Module | None:
     )._job
     if {operation.key for operation in again.operations} != {operation.key for operation in job.operations}:
         return None
+    if _is_empty(costed.copied):
+        # Drawing billions of numbers only to forget them would take longer than all else.
+        with contextlib.suppress(BioconvertError), undrawn():
+            rehearse(again)
+            return costed.copied
     rehearse(again)
     return costed.copied
 

@@ -1,4 +1,4 @@
-"""Converting a checkpoint bigger than memory: memory, speed beside dd, and continuing after a kill at half."""
+"""Converting a checkpoint bigger than memory: memory, speed beside dd, continuing after a kill."""
 
 import hashlib
 import json
@@ -71,12 +71,9 @@ class _Command:
     """A conversion in a process of its own, whose memory and time are watched."""
 
     def __init__(self, folder: Path, source: str, out: str, pairs: int):
-        self._begin(
-            folder,
-            out,
-            ["convert", f"{source}", "--rules", "rules.yaml", "--arch", ARCH, "--stream", "--out", out]
-            + ["--arch-args", json.dumps({"pairs": pairs}), "--shard-size", "2GiB"],
-        )
+        model = ("--arch", ARCH, "--arch-args", json.dumps({"pairs": pairs}))
+        files = ("convert", source, "--out", out, "--shard-size", "2GiB")
+        self._begin(folder, out, [*files, *model, "--rules", "rules.yaml", "--stream"])
 
     @classmethod
     def resuming(cls, folder: Path, out: str) -> "_Command":

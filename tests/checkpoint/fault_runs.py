@@ -20,7 +20,45 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()} if folder.exists() else None
 
 
-class Runs:
+class Writer:
+    """A process that makes children which write folders."""
+
+    def __init__(self):
+        self._server = subprocess.Popen(
+            [sys.executable, folder_writer.__file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._server.stdin.close()
+        self._server.wait()
+        self._server.stdout.close()
+
+    def make(self, arguments):
+        """Make a child, which waits; give its process id."""
+        self._say(json.dumps(arguments))
+        return int(self._server.stdout.readline())
+
+    def go(self, kill_after=None):
+        """Let the child begin, to be killed after some seconds."""
+        self._say("" if kill_after is None else str(kill_after))
+
+    def end(self):
+        """Wait for its end; give its exit status, negative for a signal."""
+        return int(self._server.stdout.readline())
+
+    def _say(self, line):
+        self._server.stdin.write(line + "\n")
+        self._server.stdin.flush()
+
+
+class Runs(Writer):
     """Writes one folder again and again.
 
     Args:
@@ -45,22 +83,8 @@ class Runs:
         self.before = "old" if before else "absent"
         self.allowed = {self.before, "new"} | (set() if swap else {"absent"})
         self.states["absent"] = None
-        self._server = subprocess.Popen(
-            [sys.executable, folder_writer.__file__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
         self.reset()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self._server.stdin.close()
-        self._server.wait()
-        self._server.stdout.close()
+        super().__init__()
 
     def reset(self):
         """Let things be as before the run."""
@@ -69,25 +93,19 @@ class Runs:
         if self.before == "old":
             shutil.copytree(self.place / "old" / "out", self.target)
 
+    def arguments(self, **options):
+        """Give what a child is to write."""
+        return {"source": str(self.sources[1]), "target": str(self.target), **self.options, **options}
+
     def start(self, **options):
         """Make a child, which waits; give its process id."""
-        arguments = {"source": str(self.sources[1]), "target": str(self.target), **self.options, **options}
-        self._say(json.dumps(arguments))
-        return int(self._server.stdout.readline())
-
-    def go(self, kill_after=None):
-        """Let the child begin, to be killed after some seconds."""
-        self._say("" if kill_after is None else str(kill_after))
+        return self.make(self.arguments(**options))
 
     def run(self, **options):
         """Run a child to its end; give its exit status."""
         self.start(**options)
         self.go()
         return self.end()
-
-    def end(self):
-        """Wait for its end; give its exit status, negative for a signal."""
-        return int(self._server.stdout.readline())
 
     def traced(self, *words, **options):
         """Run a child under strace; give its exit status and strace's lines."""
@@ -105,10 +123,6 @@ class Runs:
         if "attached" not in said:
             pytest.skip(f"strace can't attach: {said}")
         return code, log.read_text().splitlines()
-
-    def _say(self, line):
-        self._server.stdin.write(line + "\n")
-        self._server.stdin.flush()
 
     def check(self, kind, what):
         """Check that nothing is lost and the work can be finished; count and give how the fault ended.

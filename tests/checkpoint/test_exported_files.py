@@ -49,6 +49,20 @@ CONVERSIONS = [
         rules({"match": {"type": "linear"}, "replace": {"with": "YatLinear", "morph": {"steps": 4}}}),
         id="half-way to another layer",
     ),
+    pytest.param(
+        rules(
+            {
+                "match": {"path": "7"},
+                "replace": {
+                    "with": "DynamicLinear",
+                    "composer": "mixture",
+                    "context": "node:5",
+                    "gate": 0.5,
+                },
+            }
+        ),
+        id="with a context",
+    ),
     pytest.param(rules(), id="not converted"),
 ]
 needs_onnx = pytest.mark.skipif(
@@ -70,6 +84,12 @@ class TestGraphs:
         assert done.difference < 1e-5
         assert done.size == (tmp_path / name).stat().st_size
         assert [path.name for path in tmp_path.iterdir()] == [name]
+
+    def test_grown_model(self, export, name, tmp_path):
+        """A model that has grown a branch is exported with it."""
+        model = bc.convert(network(), rules({"match": {"path": "5"}, "wrap": {"tag": "general"}}))
+        bc.Organism(model).grow("general", tag="expert")
+        assert export(model, (X,), tmp_path / name).difference < 1e-5
 
     def test_batch_may_have_any_size(self, export, name, tmp_path):
         """With a dynamic batch the file is run on two sizes."""

@@ -1,10 +1,12 @@
-"""A process that is killed while it writes leaves the old folder or the new one, and what can be resumed."""
+"""Processes that are killed while they write, or write at the same time, leave one that is old or new."""
 
 import random
 import time
 
+import fault_table
+import folder_writer
 import pytest
-from fault_runs import Runs
+from fault_runs import Runs, Writer, contents
 
 SIZES = [9_000_000, 5_000_000, 700, 8_000_000]
 """Of the tensors: some need the threads of a large file, and all the files take some tenths of a second."""
@@ -39,3 +41,19 @@ def test_a_kill_at_any_moment_loses_nothing(tmp_path, way):
             runs.go(kill_after=moment)
             assert runs.end() in (0, -9)
             runs.check("SIGKILL at a random moment", f"killed after {moment:.3f} s")
+
+
+@pytest.mark.slow
+def test_two_processes_write_to_one_target(tmp_path):
+    """Of two at once one is refused, or waits its turn by chance; the target is that of one of them."""
+    with Runs(tmp_path, SIZES, shard_size=10_000_000, before=False) as runs, Writer() as other:
+        for _ in range(20):
+            runs.reset()
+            runs.start()
+            other.make(runs.arguments())
+            runs.go()
+            other.go()
+            codes = sorted([runs.end(), other.end()])
+            assert codes == [0, folder_writer.REFUSED]
+            assert contents(runs.target) == runs.states["new"]
+            fault_table.record("two conversions to one target", "one refused")

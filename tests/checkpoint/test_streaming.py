@@ -22,7 +22,8 @@ BUILT_IN = ["yat", "yat-all", "yat-cnn", "plastic", "continual", "dale", "dynami
 
 def attaching(*mechanisms, **match):
     """Give rules that attach mechanisms to layers."""
-    return {"version": 1, "rules": [{"match": match or {"type": ["linear", "conv"]}, "attach": list(mechanisms)}]}
+    rule = {"match": match or {"type": ["linear", "conv"]}, "attach": list(mechanisms)}
+    return {"version": 1, "rules": [rule]}
 
 
 RULES = {
@@ -42,12 +43,14 @@ RULES = {
     },
     "morph": {
         "version": 1,
-        "rules": [
-            {"match": {"path": "hidden.0"}, "replace": {"with": "YatLinear", "morph": {"steps": 10}}}
-        ],
+        "rules": [{"match": {"path": "hidden.0"}, "replace": {"with": "YatLinear", "morph": {"steps": 10}}}],
     },
     "all mechanisms of weights": attaching(
-        {"fuzzy_lr": {"distribution": "lognormal"}}, "crystallize", "volume_lr", "rejuvenate", "synaptic_scaling"
+        {"fuzzy_lr": {"distribution": "lognormal"}},
+        "crystallize",
+        "volume_lr",
+        "rejuvenate",
+        "synaptic_scaling",
     ),
     "split synapses": attaching("weight_splitting", path="hidden.*"),
     "signs of a named parameter": attaching("dale", parameter="cell.weight_ih_l0"),
@@ -136,7 +139,8 @@ class TestCheckpoints:
         with torch.no_grad():
             model.hidden[0].weight[0, 0] = float("nan")
         source = saved(tmp_path, model)
-        one, other = in_memory(source, "plastic", tmp_path / "one"), streamed(source, "plastic", tmp_path / "b")
+        one = in_memory(source, "plastic", tmp_path / "one")
+        other = streamed(source, "plastic", tmp_path / "b")
         assert other.to_dict() == one.to_dict()
         assert files_in(tmp_path / "b") == files_in(tmp_path / "one")
 
@@ -145,7 +149,8 @@ class TestCheckpoints:
         state = {name: tensor.clone() for name, tensor in Blocks().state_dict().items()}
         state["head.weight"] += 1
         save_file(state, tmp_path / "model.safetensors")
-        with pytest.raises(ArchitectureError, match=r"ties head\.weight and words\.weight, which differ there"):
+        said = r"ties head\.weight and words\.weight, which differ there"
+        with pytest.raises(ArchitectureError, match=said):
             streamed(tmp_path / "model.safetensors", "yat", tmp_path / "out")
         assert not (tmp_path / "out").exists()
 
@@ -168,7 +173,7 @@ class TestRefusals:
     def test_names_that_do_not_fit(self, tmp_path):
         """Missing and unexpected names are an error as in memory."""
         source = saved(tmp_path, nn.Linear(3, 3))
-        with pytest.raises(ArchitectureError, match="doesn't fit the model: .* names are missing there"):
+        with pytest.raises(ArchitectureError, match=r"doesn't fit the model: .* names are missing there"):
             streamed(source, "yat", tmp_path / "out")
 
     def test_models_that_change_values_when_loaded(self, tmp_path):

@@ -276,19 +276,30 @@ def test_a_choice_of_weights_reaches_the_reader(bioconvert, place):
     assert "Did you mean 'ema'?" in wrong.err
 
 
+def test_weights_for_torch_are_written_where_they_are_asked_for(bioconvert, place, tmp_path):
+    """--format pt writes model.pt with the rest of a training dict; otherwise that is named as left out."""
+    state = {"weight": torch.ones(4, 5), "bias": torch.ones(4)}
+    torch.save({"epoch": 3, "state_dict": state}, place / "x.pt")
+    asked = ("convert", place / "x.pt", "--rules", "plastic", "--arch", NET, "--arch-args", ARGS, "--out")
+    assert bioconvert(*asked, tmp_path / "pt", "--format", "pt").code == 0
+    assert torch.load(tmp_path / "pt" / "model.pt")["epoch"] == 3
+    assert bioconvert("verify", tmp_path / "pt").code == 0
+    plain = bioconvert(*asked, tmp_path / "st")
+    assert "only the weights are kept, and not epoch; --format pt keeps all" in plain.err
+    assert (tmp_path / "st" / "model.safetensors").exists()
+    wrong = bioconvert(*asked, tmp_path / "no", "--format", "onnx")
+    assert (wrong.code, "safetensors or pt, not 'onnx'" in wrong.err) == (2, True)
+    assert not (tmp_path / "no").exists()
+
+
 @pytest.mark.slow
 def test_the_flag_lets_a_whole_model_be_converted(bioconvert, place, tmp_path):
-    """A pickled model is converted with the flag, and needs no --arch where it can be built by its class."""
-    torch.save(torch.nn.Sequential(torch.nn.Linear(5, 4)), place / "x.pt")
-    asked = ("convert", place / "x.pt", "--rules", "yat", "--out", tmp_path / "out")
-    check_refusal(bioconvert(*asked), place / "x.pt")
-    ran = bioconvert(*asked, "--unsafe-pickle", "--arch", "torch.nn:Sequential")
+    """A pickled model is refused, and converted and shown with the flag."""
+    torch.save(torch.nn.Linear(5, 4), place / "x.pt")
+    asked = ("--rules", "plastic", "--arch", NET, "--arch-args", ARGS, "--out", tmp_path / "out")
+    check_refusal(bioconvert("convert", place / "x.pt", *asked), place / "x.pt")
+    ran = bioconvert("convert", place / "x.pt", *asked, "--unsafe-pickle")
+    assert ran.code == 0, ran.err
     assert "process of its own" in ran.err
-    assert ran.code == 2  # a Sequential that is built without arguments has no layer
-    torch.save(torch.nn.Linear(5, 4), place / "y.pt")
-    ran = bioconvert(
-        "convert", place / "y.pt", "--rules", "yat", "--out", tmp_path / "out",
-        "--unsafe-pickle", "--arch", NET, "--arch-args", ARGS,
-    )  # fmt: skip
-    assert (tmp_path / "out" / "bioconvert.json").exists() is (ran.code == 0)
-    assert ran.code in {0, 2}
+    shown = bioconvert("inspect", place / "x.pt", "--unsafe-pickle", "--json")
+    assert {tensor["name"] for tensor in shown.document["tensors"]} == {"weight", "bias"}

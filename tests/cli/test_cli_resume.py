@@ -94,6 +94,15 @@ class TestInterruption:
         assert "`bioconvert resume out`" in ran.err
         assert "reading" not in ran.err
 
+    def test_verify_mentions_it(self, bioconvert, interrupt, words, tmp_path):
+        """The old folder is sound; that something unfinished lies beside it is no finding, but is said."""
+        assert bioconvert(*words, "--out", "out").code == 0
+        assert interrupt(*words, "--out", "out", "--overwrite", files=2).code == 130
+        ran = bioconvert("verify", "out")
+        assert ran.code == 0
+        assert ran.out.startswith("sound: ")
+        assert "an unfinished conversion to out lies beside it; `bioconvert resume out` goes on" in ran.err
+
 
 class TestResume:
     def test_result_is_that_of_an_uninterrupted_run(self, bioconvert, whole, stopped):
@@ -111,6 +120,18 @@ class TestResume:
         assert bioconvert("resume", "../out").code == 0
         assert contents(stopped) == whole
         assert Path.cwd() == tmp_path / "elsewhere"
+
+    def test_any_file_name(self, bioconvert, interrupt, words, whole, tmp_path):
+        """A name that isn't Unicode is repeated as well."""
+        name = os.fsdecode(b"r\xe9sum\xe9")
+        (tmp_path / "model").rename(tmp_path / name)
+        assert interrupt("convert", name, *words[2:], "--out", f"{name} out", files=2).code == 130
+        ran = bioconvert("resume", f"{name} out")
+        assert ran.code == 0, ran.err
+        there = contents(tmp_path / f"{name} out")
+        assert {file: there[file] for file in there if file != "bioconvert.json"} == {
+            file: whole[file] for file in whole if file != "bioconvert.json"
+        }
 
     def test_the_command_itself_can_go_on(self, bioconvert, words, whole, stopped):
         """With --resume a command continues what there is, and begins where there is nothing."""
@@ -154,6 +175,14 @@ CHANGES = [
 ]
 
 
+def put_command(target, change):
+    """Change the command that a journal names."""
+    journal = Staging(target).journal
+    opening, *rest = map(json.loads, journal.read_text().splitlines())
+    opening["command_text"] = json.dumps(change(json.loads(opening["command_text"])))
+    journal.write_text("".join(json.dumps(line) + "\n" for line in (opening, *rest)))
+
+
 class TestRefusal:
     @pytest.mark.parametrize(("change", "named"), CHANGES)
     def test_what_changed_is_named(self, bioconvert, stopped, tmp_path, change, named):
@@ -193,21 +222,24 @@ class TestRefusal:
 
     def test_code_is_run_only_if_asked_again(self, bioconvert, stopped):
         """A journal can't decide that unsafe files may run their code."""
-        journal = Staging(stopped).journal
-        opening, *rest = journal.read_text().splitlines()
-        recorded = json.loads(opening)
-        recorded["command"]["arguments"]["unsafe_pickle"] = True
-        journal.write_text("\n".join([json.dumps(recorded), *rest]) + "\n")
+        put_command(stopped, lambda command: {**command, "arguments": {"unsafe_pickle": True}})
         ran = bioconvert("resume", "out")
         assert ran.code == 2
         assert "give that to resume, too" in ran.err
 
-    @pytest.mark.parametrize("command", [{}, {"command": "revert", "arguments": {}, "folder": "."}])
+    @pytest.mark.parametrize(
+        "command",
+        [
+            pytest.param({}, id="none"),
+            pytest.param({"command": "revert", "arguments": {}, "folder": "."}, id="another"),
+            pytest.param(
+                {"command": "convert", "arguments": {"depth": 1}, "folder": "."}, id="of the future"
+            ),
+        ],
+    )
     def test_a_journal_without_a_command(self, bioconvert, stopped, command):
         """What doesn't say how to repeat it can't be repeated."""
-        journal = Staging(stopped).journal
-        opening, *rest = journal.read_text().splitlines()
-        journal.write_text("\n".join([json.dumps({**json.loads(opening), "command": command}), *rest]) + "\n")
+        put_command(stopped, lambda _: command)
         ran = bioconvert("resume", "out")
         assert ran.code == 3
         assert "names no command that can be repeated" in ran.err
@@ -250,6 +282,12 @@ class TestInPlace:
         ran = bioconvert(*words, "--in-place", "--out", "out")
         assert ran.code == 2
         assert "not both" in ran.err
+
+    def test_the_root_is_no_target(self, bioconvert, words):
+        """Where a file system is mounted nothing can be replaced."""
+        ran = bioconvert(*words, "--out", "/", "--overwrite")
+        assert ran.code == 2
+        assert "is where a file system is mounted" in ran.err
 
     def test_overwriting_never_takes_the_source_with_it(self, bioconvert, words, tmp_path):
         """A target that holds the checkpoint is refused, overwriting or not."""

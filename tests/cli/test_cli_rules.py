@@ -4,6 +4,9 @@ import json
 
 import pytest
 import yaml
+from jsonschema import Draft202012Validator
+
+from bioconvert.ruleset import builtin_names
 
 GOOD = "version: 1\nname: mine\nrules:\n  - match: {type: [Linear]}\n    replace: {with: YatLinear}\n"
 BAD = """\
@@ -89,6 +92,14 @@ def test_unknown_set_is_named_with_what_was_meant(bioconvert, words):
     assert ran.code == 2
     assert "yatt" in ran.err + ran.out
     assert "Traceback" not in ran.err
+
+
+@pytest.mark.parametrize("name", builtin_names())
+def test_built_in_rule_sets_are_valid(bioconvert, name):
+    """The built-in rule sets meet the published schema."""
+    schema = bioconvert("rules", "schema", "--json").document["schema"]
+    shown = bioconvert("rules", "show", name, "--json").document["rules"]
+    Draft202012Validator(schema).validate(shown)
 
 
 class TestInit:

@@ -29,7 +29,9 @@ class TestOption:
     def test_the_files_are_the_same(self, bioconvert, checkpoint, tmp_path):
         """Whether values are streamed or not, the folder is the same."""
         for option in ("--stream", "--no-stream"):
-            done = bioconvert("convert", checkpoint, *ARCH, "--rules", "plastic", "--out", tmp_path / option, option)
+            done = bioconvert(
+                "convert", checkpoint, *ARCH, "--rules", "plastic", "--out", tmp_path / option, option
+            )
             assert done.code == 0
         one, other = (
             {file.name: file.read_bytes() for file in (tmp_path / option).iterdir()}
@@ -85,6 +87,8 @@ class TestLittleMemory:
 
     def test_the_user_may_insist(self, bioconvert, checkpoint, tmp_path):
         """``--no-stream`` reads everything all the same."""
-        done = bioconvert("convert", checkpoint, *ARCH, "--rules", "yat", "--out", tmp_path / "out", "--no-stream")
+        done = bioconvert(
+            "convert", checkpoint, *ARCH, "--rules", "yat", "--out", tmp_path / "out", "--no-stream"
+        )
         assert done.code == 0
         assert "one by one" not in done.err

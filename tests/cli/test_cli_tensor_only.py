@@ -1,10 +1,14 @@
 """Checkpoints of which nothing says the architecture: what rules can do, and what they can't."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 import bioconvert as bc
+from bioconvert.checkpoint import Architecture
 from bioconvert.checkpoint.architectures.tensor_trees import TensorTree, build_tree
 from bioconvert.core.errors import ArchitectureError, CheckpointError
 from bioconvert.ruleset import RuleSet
@@ -144,6 +148,14 @@ def test_inputs_need_an_architecture(bioconvert, files):
     assert "samples are given for a model to run on" in ran.err
 
 
+def test_explaining_says_what_is_lacking(bioconvert, files):
+    """`explain` refuses such rules too, and explains those by name."""
+    refused = bioconvert("explain", "stem.type", "net.safetensors", "--rules", "yat")
+    assert (refused.code, "Name the architecture by --arch" in refused.err) == (2, True)
+    ran = bioconvert("explain", "stem.type", "net.safetensors", "--rules", "by-name.yaml")
+    assert ran.code == 0, ran.err
+
+
 def test_known_model_is_named(bioconvert, files, torchvision):
     """The tensors of a known model lead to its name, which is only said."""
     torch.save(torchvision.models.squeezenet1_0(num_classes=3).state_dict(), files / "net.pt")
@@ -185,6 +197,28 @@ class TestTree:
         """A number format of safetensors that torch doesn't have is named."""
         with pytest.raises(CheckpointError, match="'a' is F4, which torch has no number format for"):
             build_tree({"a": ("F4", (1,))})
+
+    @pytest.mark.parametrize(
+        "args",
+        [
+            pytest.param({}, id="no tensors"),
+            pytest.param({"tensors": {"a": ["F32"]}}, id="no shape"),
+            pytest.param({"tensors": {"a": ["F32", [-1]]}}, id="negative size"),
+            pytest.param({"tensors": {"a": ["F32", [1 << 62]]}}, id="more than memory"),
+            pytest.param({"tensors": {"a": ["F32", [1]]}, "ties": 3}, id="no groups"),
+        ],
+    )
+    def test_malformed_descriptions(self, args):
+        """What a manifest may say wrongly of a tree is an error about the architecture."""
+        with pytest.raises(ArchitectureError):
+            Architecture("tensors", "tree", args).build(trusted=False)
+
+    def test_is_copied_and_pickled(self):
+        """A tree of the greatest depth can be copied and pickled."""
+        name = ".".join("a" * 64)
+        tree = build_tree({name: ("F32", (1,))})
+        for made in (copy.deepcopy(tree), pickle.loads(pickle.dumps(tree))):
+            assert list(made.state_dict()) == [name]
 
     def test_cannot_be_run(self):
         """Calling a tree says why it can't be called."""

@@ -1,12 +1,10 @@
 """The JSON Schema of rule files."""
 
-import importlib.util
 import json
 
-import pytest
 from pydantic import BaseModel
 
-from bioconvert.ruleset import Match, Rule, builtin_names, json_schema, resolve_rules
+from bioconvert.ruleset import Match, Rule, json_schema
 from bioconvert.ruleset.sheet import Sheet, keys_of
 
 
@@ -76,12 +74,3 @@ def test_without_anything_registered(registered):
     rule = json_schema()["$defs"]["rule"]["properties"]
     assert rule["replace"] == {"not": {}, "description": "No replacement is installed."}
     assert rule["attach"]["items"] == {"anyOf": [{"enum": []}]}
-
-
-@pytest.mark.skipif(importlib.util.find_spec("jsonschema") is None, reason="jsonschema is not installed")
-@pytest.mark.parametrize("name", builtin_names())
-def test_built_in_rule_sets_are_valid(name):
-    """The built-in rule sets meet the schema."""
-    import jsonschema
-
-    jsonschema.Draft202012Validator(json_schema()).validate(resolve_rules(name).to_dict())

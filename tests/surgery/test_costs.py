@@ -72,6 +72,14 @@ def test_dynamic_layer_counts_its_own_work():
     assert costs_of(model, (torch.ones(BATCH, 256),)).flops == by_hand
 
 
+def test_huge_plan_draws_no_numbers():
+    """The costs of a plan that would draw ten billion numbers are known at once."""
+    with torch.device("meta"):
+        model = nn.Sequential(nn.Linear(50_000, 50_000))
+    after = planned_costs(bc.plan(model, replaced("Linear", "DynamicLinear"))).after
+    assert after.parameters > 4 * 50_000 * 50_000
+
+
 class TiedTwice(nn.Module):
     """Two layers with one weight, and a buffer."""
 

@@ -17,7 +17,8 @@ NAME = "tree"
 _TENSORS, _TIES = "tensors", "ties"
 _DESCRIBED = "described"
 """Attribute of a whole tree: the arguments that it was built with."""
-_MAX_DEPTH = 200
+_MAX_DEPTH = 64
+"""Parts of a name; Python copies and pickles nested objects by recursion, whose depth is limited."""
 
 
 class TensorTree(nn.Module):
