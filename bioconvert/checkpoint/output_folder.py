@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bioconvert.checkpoint.journal import Job, Journal, Opening, Recorded, changed_parts, digest_of_values
 from bioconvert.checkpoint.layout import MANIFEST
@@ -17,11 +17,13 @@ from bioconvert.checkpoint.publishing import sync_folder
 from bioconvert.checkpoint.regular_files import sha256_of
 from bioconvert.checkpoint.side_files import copy_files
 from bioconvert.checkpoint.staging import Staging, claimed
-from bioconvert.checkpoint.torch_file import TorchForm, write_torch_file
 from bioconvert.checkpoint.verifying import is_sound
 from bioconvert.checkpoint.writing import Output, Payload, write_tensors
 from bioconvert.core.errors import TargetError
 from bioconvert.core.progress import Transfer
+
+if TYPE_CHECKING:
+    from bioconvert.checkpoint.torch_file import TorchForm
 
 ORIGINALS = "originals"
 _SHOWN = 3
@@ -97,6 +99,8 @@ def _fill(output: Output, content: Content, manifest: Manifest) -> bytes:
     if content.torch_form is None:
         written = write_tensors(output, content.tensors, shard_size=content.shard_size)
     else:
+        from bioconvert.checkpoint.torch_file import write_torch_file
+
         written = write_torch_file(output, content.tensors, content.torch_form)
     files.update(written.files)
     records = {"tensors": written.tensors, "originals": {}}

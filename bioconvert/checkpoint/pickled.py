@@ -9,7 +9,7 @@ import re
 import warnings
 import zipfile
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import BinaryIO
 
 import torch
 
@@ -47,11 +47,8 @@ def load_pickled(path: Path, file_format: FileFormat) -> object:
         CheckpointError: a zip file of another kind.
     """
     with open_regular(path) as handle:
-        if file_format == "torch zip" and check_zip(handle, path) == "exported program":
-            return read_exported(handle, path)
-        handle.seek(0)
         try:
-            return _load(handle if file_format == "torch zip" else Metered(handle, path, _MAX_LEGACY_PICKLE))
+            return _load(handle, path, file_format)
         except BioconvertError:
             raise
         except pickle.UnpicklingError as error:
@@ -66,7 +63,11 @@ def load_pickled(path: Path, file_format: FileFormat) -> object:
             raise _damage(path, error) from None
 
 
-def _load(file: IO[bytes] | Metered) -> object:
+def _load(handle: BinaryIO, path: Path, file_format: FileFormat) -> object:
+    if file_format == "torch zip" and check_zip(handle, path) == "exported program":
+        return read_exported(handle, path)
+    file = handle if file_format == "torch zip" else Metered(handle, path, _MAX_LEGACY_PICKLE)
+    file.seek(0)
     with warnings.catch_warnings(), harmless_globals():
         warnings.simplefilter("ignore")
         return torch.load(file, map_location="cpu", weights_only=True, mmap=False)  # type: ignore[arg-type]
@@ -109,10 +110,13 @@ def _globals_in(handle: BinaryIO, file_format: FileFormat) -> tuple[list[str], b
     handle.seek(0)
     if file_format == "torch legacy":
         return _scan(handle, pickles=5)
-    with zipfile.ZipFile(handle) as archive:
-        name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
-        with archive.open(name) as content:
-            return _scan(content, pickles=1)  # type: ignore[arg-type]
+    try:
+        with zipfile.ZipFile(handle) as archive:
+            name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
+            with archive.open(name) as content:
+                return _scan(content, pickles=1)  # type: ignore[arg-type]
+    except (zipfile.BadZipFile, StopIteration):  # it has changed since it was looked at
+        return [], False
 
 
 def _scan(stream: BinaryIO, pickles: int) -> tuple[list[str], bool]:

@@ -209,6 +209,7 @@ def _plain(text: str) -> str:
 
 def _letter(name: re.Match[str]) -> str:
     try:
-        return unicodedata.lookup(f"GREEK SMALL LETTER {name[1]}")
+        # Unicode spells one of them in its own way.
+        return unicodedata.lookup(f"GREEK SMALL LETTER {'lamda' if name[1] == 'lambda' else name[1]}")
     except KeyError:
         return name[0]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bioconvert.checkpoint import load_model, save_model
+from bioconvert.checkpoint.config_mark import MARK, WEIGHTS
 from bioconvert.checkpoint.layout import CONFIG, MANIFEST
 from bioconvert.checkpoint.provenance import Origin
 from bioconvert.checkpoint.torchvision_ops import import_with_torchvision
@@ -109,6 +110,8 @@ def save_pretrained(
 def _configuration(model: Any, folder: Path) -> list[Path]:
     """Write the files that transformers itself writes beside weights."""
     config = copy.deepcopy(model.config)
+    for key in (MARK, WEIGHTS):  # of a configuration that was read from a converted folder
+        vars(config).pop(key, None)
     config.architectures = [original_class(model).__name__]
     config.dtype = str(model.dtype).removeprefix("torch.")
     config.save_pretrained(folder)

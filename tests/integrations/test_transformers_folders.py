@@ -149,6 +149,18 @@ def test_files_of_the_source_are_kept(tmp_path):
     assert bc.integrations.transformers.from_pretrained(tmp_path / "out").config.n_layer == 2
 
 
+def test_configuration_of_a_converted_folder_serves_for_others(tmp_path):
+    """A model made from a marked configuration is saved plain, and marked once when it is converted."""
+    save_pretrained(converted(bert), tmp_path / "out")
+    config = transformers.AutoConfig.from_pretrained(tmp_path / "out")
+    model = transformers.BertForSequenceClassification(config)
+    save_pretrained(model, tmp_path / "plain")
+    assert NO_FILE not in (tmp_path / "plain" / "config.json").read_text()
+    save_pretrained(bc.convert(model, RULES), tmp_path / "again")
+    assert (tmp_path / "again" / "config.json").read_text().count(NO_FILE) == 1
+    assert same(bc.load(tmp_path / "again"), model)
+
+
 class TestRefusal:
     def test_folder_of_transformers(self, tmp_path):
         """A folder that bioconvert didn't write is an error that says how to go on."""
