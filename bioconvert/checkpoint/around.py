@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from bioconvert.checkpoint.layout import locate
-from bioconvert.checkpoint.needs_code import NeedsCodeError
 from bioconvert.checkpoint.pickled import load_pickled
 from bioconvert.checkpoint.provenance import Origin
 from bioconvert.checkpoint.reading import Checkpoint
@@ -22,26 +21,17 @@ def around_of(source: Origin | None, *, keep: bool) -> tuple[Mapping[Any, Any] |
 
     Args:
         source: the checkpoint.
-        keep: whether it can be kept; otherwise what it holds is named in a logged warning.
+        keep: whether what is written can hold it; otherwise a logged warning names what is left out.
 
     Returns:
         The dict and the keys; ``None`` and no keys where there is nothing to keep, or it can't be.
     """
     if not isinstance(source, Checkpoint) or not source.nesting or not source.beside:
         return None, ()
+    if keep and not source.by_code:
+        (file,) = locate(source.source).files
+        return cast("Mapping[Any, Any]", load_pickled(file, sniff(file))), source.nesting
     beside = ", ".join(source.beside[:_SHOWN]) + (", …" if len(source.beside) > _SHOWN else "")
-    if not keep:
-        _log.warning(
-            "%s: only the weights are kept, and not %s; --format pt keeps all", source.source, beside
-        )
-        return None, ()
-    try:
-        return _loaded(source), source.nesting
-    except NeedsCodeError:
-        _log.warning("%s: only its own code can read %s, which are left out", source.source, beside)
-        return None, ()
-
-
-def _loaded(source: Checkpoint) -> Mapping[Any, Any]:
-    (file,) = locate(source.source).files
-    return cast("Mapping[Any, Any]", load_pickled(file, sniff(file)))
+    advice = "only its own code can read the rest" if source.by_code else "--format pt keeps all"
+    _log.warning("%s: only the weights are kept, and not %s; %s", source.source, beside, advice)
+    return None, ()

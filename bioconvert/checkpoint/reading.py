@@ -47,6 +47,7 @@ class Checkpoint:
         architecture: of a whole pickled model, how it is built again, where that is known.
         said: what a training dict calls the architecture, without saying where that comes from.
         beside: what else a training dict holds, as keys joined by ``/``.
+        by_code: whether it was loaded by its own code.
     """
 
     tensors: Mapping[str, torch.Tensor]
@@ -62,6 +63,7 @@ class Checkpoint:
     architecture: Mapping[str, Any] | None = None
     said: str = ""
     beside: tuple[str, ...] = ()
+    by_code: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +182,7 @@ def _read_by_code(path: Path, form: Format, how: _How) -> Checkpoint:
         left_out=handed.left_out,
         architecture=handed.architecture,
         beside=handed.beside,
+        by_code=True,
     )
 
 

@@ -10,6 +10,8 @@ from bioconvert.checkpoint.guessing import looks_like
 from bioconvert.core.errors import ArchitectureError
 from bioconvert.ruleset import Rule, RuleSet
 
+_SHOWN = 2
+
 
 def check_tensor_rules(
     ruleset: RuleSet,
@@ -36,13 +38,15 @@ def check_tensor_rules(
         return
     reasons = [f"rule {rule.name!r} {need}" for rule in ruleset.rules for need in _needs(rule)]
     if runs:
-        reasons.append("samples are given for a model to run on")
+        reasons.insert(0, "samples are given for a model to run on")
     if reasons:
         hints = [looks_like(shapes_in(architecture.args)), f"The file calls it {said!r}" if said else ""]
+        more = f"; and {len(reasons) - _SHOWN} more" if len(reasons) > _SHOWN else ""
         raise ArchitectureError(
-            f"{where}: nothing says of which architecture it is, and without one rules select by path, "
-            f"parameter, shape and number format, and attach only, but {'; '.join(reasons)}. "
-            f"{''.join(f'{hint}. ' for hint in hints if hint)}Name the architecture by --arch {FORMS}"
+            f"{where}: nothing says of which architecture it is. "
+            f"{''.join(f'{hint}. ' for hint in hints if hint)}Name the architecture by --arch {FORMS}. "
+            "Without one, rules select by path, parameter, shape and number format, and attach only; but "
+            f"{'; '.join(reasons[:_SHOWN])}{more}"
         )
 
 
@@ -57,4 +61,4 @@ def _needs(rule: Rule) -> Iterator[str]:
     }
     found = [what for what, is_asked in asked.items() if is_asked]
     if found:
-        yield " and ".join(found)
+        yield ", ".join(found)

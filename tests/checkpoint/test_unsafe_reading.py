@@ -12,7 +12,7 @@ from checkpoint_samples import Canary, Plain, Tied, same_state
 from hostile_samples import RUNS_CODE
 from torch import nn
 
-from bioconvert.checkpoint import load_into, read_checkpoint
+from bioconvert.checkpoint import load_into, read_checkpoint, save_model
 from bioconvert.checkpoint.needs_code import NeedsCodeError
 from bioconvert.checkpoint.unsafe import read_by_code
 from bioconvert.core.errors import CheckpointError, OptionError, UnsafeFileError
@@ -59,16 +59,20 @@ class TestWholeModules:
         assert "process of its own, as --unsafe-pickle allows" in caplog.text
         assert list(temporary.iterdir()) == []
 
-    def test_models_in_a_training_dict_are_entered(self, tmp_path):
-        """Modules stand for their state dicts, of which one is chosen as ever."""
+    def test_models_in_a_training_dict_are_entered(self, tmp_path, caplog):
+        """Modules stand for their state dicts, of which one is chosen as ever; the rest can't be kept."""
         averaged = Plain()
         torch.save({"model": Plain(), "ema": averaged, "epoch": 3}, tmp_path / "x.pt")
         found = read_checkpoint(tmp_path / "x.pt", weights="ema", unsafe_pickle=True)
         assert (found.nesting, found.passed_over) == (("ema",), ("model",))
+        assert (found.beside, found.by_code) == (("model", "epoch"), True)
         assert same_state(dict(found.tensors), dict(averaged.state_dict()))
         fresh = Plain()
         load_into(fresh, found)
         assert same_state(fresh.state_dict(), averaged.state_dict())
+        save_model(fresh, tmp_path / "out", source=found, weights_format="pt")
+        assert same_state(dict(torch.load(tmp_path / "out" / "model.pt")), dict(fresh.state_dict()))
+        assert "not model, epoch; only its own code can read the rest" in caplog.text
 
     def test_a_wrapped_model_is_known_by_what_it_wraps(self, tmp_path):
         """A data-parallel wrapper is taken off the names and off the architecture."""
