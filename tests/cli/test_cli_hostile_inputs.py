@@ -9,10 +9,13 @@ import pytest
 import safetensors.torch
 import torch
 
+# The samples are those of the readers' own tests.
 sys.path.append(str(Path(__file__).parents[1] / "checkpoint"))
 
 from checkpoint_samples import Canary, entry, safetensors_bytes
 from hostile_samples import FORMATS, INPUTS_RUN_CODE, RUNS_CODE, deflated, weights
+
+from bioconvert.checkpoint import read_checkpoint
 
 NET = "torch.nn:Linear"
 ARGS = '{"in_features": 5, "out_features": 4}'
@@ -290,6 +293,30 @@ def test_weights_for_torch_are_written_where_they_are_asked_for(bioconvert, plac
     wrong = bioconvert(*asked, tmp_path / "no", "--format", "onnx")
     assert (wrong.code, "safetensors or pt, not 'onnx'" in wrong.err) == (2, True)
     assert not (tmp_path / "no").exists()
+
+
+ODD = {
+    torch.float32: [0x7FC00001, 0x7F800001, 0xFFC12345, 0x7F800000, 0xFF800000, 0x80000000, 1, 0x3F800000],
+    torch.float16: [0x7E01, 0x7C01, 0xFE55, 0x7C00, 0xFC00, 0x8000, 1, 0x3C00],
+    torch.bfloat16: [0x7FC1, 0x7F81, 0xFFC5, 0x7F80, 0xFF80, 0x8000, 1, 0x3F80],
+}
+"""Bits of quiet and signalling NaN with payloads, infinities, minus zero, the least number, and one."""
+
+
+@pytest.mark.parametrize("written", ["safetensors", "pt"])
+@pytest.mark.parametrize("dtype", ODD, ids=str)
+def test_values_that_are_no_numbers_keep_every_bit(bioconvert, place, tmp_path, dtype, written):
+    """NaN with its payload, infinity and minus zero go through a conversion bit by bit."""
+    bits = {torch.float32: torch.uint32}.get(dtype, torch.uint16)
+    state = {"weight": torch.tensor([ODD[dtype]], dtype=bits).view(dtype), "bias": torch.ones(1, dtype=dtype)}
+    torch.save(state, place / "x.pt")
+    arch = ("--arch", NET, "--arch-args", '{"in_features": 8, "out_features": 1}')
+    asked = ("--rules", "plastic", "--out", tmp_path / "out", "--format", written)
+    ran = bioconvert("convert", place / "x.pt", *arch, *asked)
+    assert ran.code == 0, ran.err
+    found = read_checkpoint(tmp_path / "out").tensors["weight"]
+    assert found.dtype == dtype
+    assert found.view(bits).tolist() == [ODD[dtype]]
 
 
 @pytest.mark.slow
