@@ -8,7 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from bioconvert.checkpoint.dtypes import is_known
 from bioconvert.checkpoint.shards import check_file_name, read_text
@@ -32,12 +38,19 @@ class TensorRecord(_Record):
             there as pairs of reals.
         shape: size of each dimension.
         sha256: hash of its bytes, in hexadecimal digits.
+        non_finite: how many of its values are NaN or infinite; left out where none are.
     """
 
     file: str
     dtype: str
     shape: tuple[int, ...]
     sha256: str
+    non_finite: int = 0
+
+    @model_serializer(mode="wrap")
+    def _sparingly(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = serialise(self)
+        return fields if self.non_finite else {k: v for k, v in fields.items() if k != "non_finite"}
 
 
 class FileRecord(_Record):
@@ -125,6 +138,11 @@ class Manifest(_Record):
     def converted(self) -> bool:
         """Whether the folder holds a converted model."""
         return self.conversion is not None and bool(self.conversion["modules"])
+
+    @property
+    def non_finite(self) -> dict[str, int]:
+        """How many values of which tensors are NaN or infinite."""
+        return {name: record.non_finite for name, record in self.tensors.items() if record.non_finite}
 
     def bare(self, name: str) -> str:
         """Give a tensor's name in the model."""

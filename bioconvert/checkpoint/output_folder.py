@@ -16,6 +16,7 @@ from bioconvert.checkpoint.preflight import check_space
 from bioconvert.checkpoint.publishing import sync_folder
 from bioconvert.checkpoint.regular_files import sha256_of
 from bioconvert.checkpoint.side_files import copy_files
+from bioconvert.checkpoint.source_hash import SourceHash
 from bioconvert.checkpoint.staging import Staging, claimed
 from bioconvert.checkpoint.verifying import is_sound
 from bioconvert.checkpoint.writing import Output, Payload, write_tensors
@@ -43,6 +44,7 @@ class Content:
         beside: files to copy.
         shard_size: bytes of tensors that one file may hold.
         torch_form: what lies around the tensors in one file for torch.load; ``None`` for safetensors.
+        source_hash: the hash of what was converted, which may still be computed.
     """
 
     tensors: Sequence[Payload]
@@ -50,6 +52,7 @@ class Content:
     beside: Sequence[Path]
     shard_size: int
     torch_form: TorchForm | None = None
+    source_hash: SourceHash | None = None
 
     @property
     def nbytes(self) -> int:
@@ -108,7 +111,10 @@ def _fill(output: Output, content: Content, manifest: Manifest) -> bytes:
         kept = write_tensors(output, content.originals, stem=ORIGINALS, shard_size=content.shard_size)
         files.update(kept.files)
         records["originals"] = kept.tensors
-    text = render_manifest(manifest.model_copy(update={**records, "files": files}))
+    source = manifest.source
+    if source is not None and content.source_hash is not None:
+        source = source.model_copy(update={"sha256": content.source_hash.result()})
+    text = render_manifest(manifest.model_copy(update={**records, "files": files, "source": source}))
     write_file(output.folder / MANIFEST, [text])
     return text
 

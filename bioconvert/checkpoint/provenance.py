@@ -11,14 +11,13 @@ from bioconvert.checkpoint.layout import MANIFEST, Layout, locate
 from bioconvert.checkpoint.manifest import Source
 from bioconvert.checkpoint.prefix import PREFIXES, common_prefix
 from bioconvert.checkpoint.reading import Checkpoint, read_checkpoint
-from bioconvert.checkpoint.side_files import sha256_of_files
 from bioconvert.checkpoint.sniff import sniff
 
 Origin = Checkpoint | str | os.PathLike[str]
 
 
 def source_of(origin: Origin, names: Collection[str]) -> Source:
-    """Describe what was converted.
+    """Describe what was converted, but for its hash.
 
     Args:
         origin: the checkpoint, or its path.
@@ -31,10 +30,16 @@ def source_of(origin: Origin, names: Collection[str]) -> Source:
     return Source(
         name=layout.path.resolve().name,
         format=layout.format,
-        sha256=sha256_of_files((layout.path / MANIFEST,) if layout.format == "bioconvert" else layout.files),
+        sha256="",
         nesting=nesting,
         prefix=prefix.removesuffix(put_back),
     )
+
+
+def files_of(origin: Origin) -> tuple[Path, ...]:
+    """Give the files whose hash stands for what was converted; of a folder of ours its manifest."""
+    layout = locate(path_of(origin), unsafe_pickle=isinstance(origin, Checkpoint))
+    return (layout.path / MANIFEST,) if layout.format == "bioconvert" else layout.files
 
 
 def path_of(origin: Origin) -> Path:

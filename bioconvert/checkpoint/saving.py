@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,8 +20,9 @@ from bioconvert.checkpoint.module_state import as_json, frozen_parameters, modes
 from bioconvert.checkpoint.output_folder import Content, write_folder
 from bioconvert.checkpoint.paging import Pager
 from bioconvert.checkpoint.payloads import payloads_of
-from bioconvert.checkpoint.provenance import Origin, path_of, source_of
+from bioconvert.checkpoint.provenance import Origin, files_of, path_of, source_of
 from bioconvert.checkpoint.side_files import side_files
+from bioconvert.checkpoint.source_hash import SourceHash
 from bioconvert.checkpoint.staging import check_target
 from bioconvert.checkpoint.ties import Ties, leaders, same_object, tie_groups
 from bioconvert.checkpoint.torch_file import TorchForm
@@ -85,17 +87,19 @@ def save_model(
     aliases = leaders(ties)
     if weights_format == "safetensors":
         around_of(source, keep=False)
-    content = Content(
-        payloads_of({name: tensor for name, tensor in tensors.items() if name not in aliases}, pager),
-        payloads_of(kept_originals(model), pager),
-        _files_beside(source, map(Path, beside)),
-        shard_size,
-        _torch_form(source, ties, others) if weights_format == "pt" else None,
-    )
     manifest = _manifest(model, ties, architecture).model_copy(
         update={"extra_state": others, "source": None if source is None else source_of(source, tensors)}
     )
-    write_folder(target, content, manifest, overwrite=overwrite, job=job)
+    with nullcontext() if source is None else SourceHash(files_of(source)) as source_hash:
+        content = Content(
+            payloads_of({name: tensor for name, tensor in tensors.items() if name not in aliases}, pager),
+            payloads_of(kept_originals(model), pager),
+            _files_beside(source, map(Path, beside)),
+            shard_size,
+            _torch_form(source, ties, others) if weights_format == "pt" else None,
+            source_hash,
+        )
+        write_folder(target, content, manifest, overwrite=overwrite, job=job)
     return target
 
 

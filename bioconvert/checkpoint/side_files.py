@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from bioconvert.checkpoint.config_mark import marked, unmarked
 from bioconvert.checkpoint.layout import CONFIG, MANIFEST
 from bioconvert.checkpoint.manifest import FileRecord
 from bioconvert.checkpoint.new_files import write_hashed
-from bioconvert.checkpoint.regular_files import blocks, open_regular, sha256_of, size_of
+from bioconvert.checkpoint.regular_files import blocks, open_regular, size_of
 from bioconvert.checkpoint.shards import INDEX_SUFFIX
 
 _MAX_CONFIG = 16 << 20
@@ -52,12 +51,3 @@ def _copy(path: Path, target: Path, *, mark: bool) -> FileRecord:
             return write_hashed(target, blocks(handle, 0, size))
         text = b"".join(map(bytes, blocks(handle, 0, size)))
     return write_hashed(target, [marked(text, path) if mark else unmarked(text, path)])
-
-
-def sha256_of_files(paths: Iterable[Path]) -> str:
-    """Give the hash of one file, or that of the names and hashes of several."""
-    hashes = {path.name: sha256_of(path) for path in paths}
-    if len(hashes) == 1:
-        return next(iter(hashes.values()))
-    lines = "".join(f"{hashes[name]}  {name}\n" for name in sorted(hashes))
-    return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()

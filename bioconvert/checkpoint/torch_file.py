@@ -23,6 +23,7 @@ from bioconvert.checkpoint.journal import FinishedFile
 from bioconvert.checkpoint.manifest import FileRecord, TensorRecord
 from bioconvert.checkpoint.new_files import Digest, FileWriter, new_file
 from bioconvert.checkpoint.payloads import payloads_of
+from bioconvert.checkpoint.tensor_digest import TensorDigest
 from bioconvert.checkpoint.ties import Ties, leaders, same_memory
 from bioconvert.checkpoint.torch_dtypes import TORCH_DTYPES
 from bioconvert.checkpoint.torch_table import ARCHIVE, TABLE
@@ -121,13 +122,16 @@ class _Stored:
         payload: the tensor.
         key: name of the record.
         start: offset of its bytes in the file, once they are written.
-        digest: hash of its bytes.
+        digest: what is put on record of its bytes.
     """
 
     payload: Payload
     key: str
     start: int = 0
-    digest: Any = field(default_factory=sha256)
+    digest: TensorDigest = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.digest = TensorDigest(self.payload.dtype, self.payload.shape)
 
     @property
     def storage(self) -> _Storage:
@@ -143,9 +147,7 @@ class _Stored:
 
     def record(self, file: str) -> TensorRecord:
         """Give what the manifest says of it."""
-        return TensorRecord(
-            file=file, dtype=self.payload.dtype, shape=self.payload.shape, sha256=self.digest.hexdigest()
-        )
+        return self.digest.record(file)
 
 
 @dataclass(frozen=True, slots=True)

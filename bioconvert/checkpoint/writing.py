@@ -18,6 +18,7 @@ from bioconvert.checkpoint.manifest import FileRecord, TensorRecord
 from bioconvert.checkpoint.new_files import new_file, write_hashed
 from bioconvert.checkpoint.publishing import sync_folder
 from bioconvert.checkpoint.shards import INDEX_SUFFIX
+from bioconvert.checkpoint.tensor_digest import TensorDigest
 from bioconvert.core.errors import CheckpointError, TargetError
 from bioconvert.core.progress import Transfer
 
@@ -130,7 +131,7 @@ def finished_file(
 def _write_one(output: Output, name: str, payloads: Sequence[Payload]) -> FinishedFile:
     ordered = sorted(payloads, key=lambda payload: (-BITS[stored_form(payload.dtype, ())[0]], payload.name))
     head = _head(ordered)
-    digests = {payload.name: hashlib.sha256() for payload in ordered}
+    digests = {payload.name: TensorDigest(payload.dtype, payload.shape) for payload in ordered}
     with new_file(output.folder / name) as file:
         file.put(head)
         for payload in ordered:
@@ -141,15 +142,7 @@ def _write_one(output: Output, name: str, payloads: Sequence[Payload]) -> Finish
     return FinishedFile(
         file=name,
         record=FileRecord(size=file.size, sha256=hashlib.sha256(head).hexdigest()),
-        tensors={
-            payload.name: TensorRecord(
-                file=name,
-                dtype=payload.dtype,
-                shape=payload.shape,
-                sha256=digests[payload.name].hexdigest(),
-            )
-            for payload in ordered
-        },
+        tensors={payload.name: digests[payload.name].record(name) for payload in ordered},
     )
 
 

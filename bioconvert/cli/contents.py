@@ -51,6 +51,7 @@ class Contents:
         tensors: every tensor.
         size: bytes that the tensors take.
         conversion: what was converted, in a folder of ours.
+        non_finite: how many values of which tensors are NaN or infinite, where a manifest tells.
     """
 
     path: Path
@@ -59,6 +60,7 @@ class Contents:
     tensors: tuple[TensorLine, ...]
     size: int
     conversion: Conversion | None = None
+    non_finite: Mapping[str, int] | None = None
 
     @property
     def values(self) -> int:
@@ -100,6 +102,7 @@ def _from_manifest(path: Path, manifest: Manifest) -> Contents:
         _sorted(lines),
         sum(byte_count(line.dtype, line.shape) or 0 for line in lines),
         _conversion(manifest) if manifest.converted else None,
+        manifest.non_finite,
     )
 
 

@@ -114,15 +114,19 @@ class _Done:
     report: Report
     costs: CostChange
     drift: Drift | None
+    non_finite: Mapping[str, int]
 
     def text(self, out: Path) -> Iterator[str | RenderableType]:
         """Say it."""
         from bioconvert.report.costs import costs_table
         from bioconvert.report.drift import drift_line
         from bioconvert.report.summary import summary_table
+        from bioconvert.report.tables import told
 
         yield summary_table(self.lines) if self.lines else "the rules change nothing in this model"
         yield from (f"warning: {warning}" for warning in self.report.warnings)
+        if self.non_finite:
+            yield f"warning: not finite are {told(self.non_finite)}"
         yield ""
         yield from costs_table(self.costs)
         yield ""
@@ -133,6 +137,8 @@ class _Done:
 
 
 def _convert(prepared: Prepared, out: Path, writing: Writing, job: Job) -> _Done:
+    from bioconvert.checkpoint.layout import MANIFEST
+    from bioconvert.checkpoint.manifest import read_manifest
     from bioconvert.report.summary import summary_lines
     from bioconvert.surgery.costs import CostChange, costs_of
 
@@ -144,6 +150,7 @@ def _convert(prepared: Prepared, out: Path, writing: Writing, job: Job) -> _Done
     costs = CostChange(costs_before, costs_of(model, prepared.inputs))
     drift = _drift(prepared)
     _save(prepared.built, out, writing, job)
+    non_finite = read_manifest(out / MANIFEST).non_finite
     data = {
         **prepared.described,
         "out": str(out),
@@ -151,8 +158,9 @@ def _convert(prepared: Prepared, out: Path, writing: Writing, job: Job) -> _Done
         "report": report.to_dict(),
         **costs.to_dict(),
         "drift": None if drift is None else drift.to_dict(),
+        "non_finite": non_finite,
     }
-    return _Done(data, lines, report, costs, drift)
+    return _Done(data, lines, report, costs, drift, non_finite)
 
 
 def _drift(prepared: Prepared) -> Drift | None:

@@ -174,18 +174,18 @@ def _locks(place: Path) -> bool:
 
 
 def _leftovers(place: Path) -> Iterator[Finding]:
-    from bioconvert.checkpoint.locks import is_locked
+    from bioconvert.checkpoint.staging import Staging
 
     for found in sorted(place.glob(_LEFTOVERS)):
         target = place / found.name.removeprefix(".").removesuffix(".bioconvert-partial")
-        if is_locked(found):
+        staging = Staging(target)
+        recorded = staging.leftover()
+        if staging.is_busy:
             yield Finding("folder", found.name, True, f"a process is writing {target}")
-            continue
-        files = sum(1 for each in found.rglob("*") if each.is_file())
-        yield Finding(
-            "folder",
-            found.name,
-            False,
-            f"left by an unfinished conversion to {target}, {plural(files, 'file')}",
-            f"continue it by: bioconvert resume {target}; or remove the folder",
-        )
+        elif recorded is None:
+            told = f"left by an interrupted conversion to {target}, with nothing to go on from"
+            yield Finding("folder", found.name, False, told, "the next one there removes it; or remove it")
+        else:
+            told = f"an unfinished conversion to {target}, {plural(len(recorded.files), 'finished file')}"
+            advice = f"continue it by: bioconvert resume {target}; or remove the folder"
+            yield Finding("folder", found.name, False, told, advice)

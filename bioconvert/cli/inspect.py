@@ -54,12 +54,13 @@ def _data(contents: Contents) -> Mapping[str, object]:
         "dtypes": contents.dtypes,
         # asdict copies deeply, which takes seconds for a hundred thousand tensors.
         "tensors": [{"name": t.name, "dtype": t.dtype, "shape": t.shape} for t in contents.tensors],
+        "non_finite": contents.non_finite,
         "conversion": None if contents.conversion is None else asdict(contents.conversion),
     }
 
 
 def _text(contents: Contents, depth: int | None) -> Iterator[str | RenderableType]:
-    from bioconvert.report.tables import facts
+    from bioconvert.report.tables import facts, told
     from bioconvert.report.tree import checkpoint_tree
 
     yield facts(
@@ -70,6 +71,7 @@ def _text(contents: Contents, depth: int | None) -> Iterator[str | RenderableTyp
             "values": f"{amount(contents.values)}, parameters and buffers",
             "size": size(contents.size),
             "types": ", ".join(f"{count:,} × {dtype}" for dtype, count in contents.dtypes.items()),
+            **({"not finite": told(contents.non_finite)} if contents.non_finite else {}),
         }
     )
     if contents.conversion is not None:

@@ -199,18 +199,23 @@ class DynamicNetwork(nn.Module):
         idle = [name for name, member in members.items() if not member.node_record["active"]]
         plan = self._derived.schedules.get(tuple(idle)) or self._scheduled(tuple(idle))
         values: dict[str, Any] = {}
-        for name, parents, casts, copies, done in plan.steps:
-            if len(parents) == 1:
-                given = values.pop(parents[0]) if done else values[parents[0]]
-            elif parents:
-                given = summed(parents, values)
-                for each in done:
-                    del values[each]
-            else:
-                given = as_floating(x) if casts else x
+        given = None
+        for name, parents, casts, copies, done, follows, kept in plan.steps:
+            # What is fed by the node before it goes on with what that gave.
+            if not follows:
+                if len(parents) > 1:
+                    given = summed(parents, values)
+                elif parents:
+                    given = values[parents[0]]
+                else:
+                    given = as_floating(x) if casts else x
+            for each in done:
+                del values[each]
             if copies and isinstance(given, torch.Tensor):
                 given = given.clone()
-            values[name] = runner(members[name])(given)
+            given = runner(members[name])(given)
+            if kept:
+                values[name] = given
         return values[plan.outputs[0]] if len(plan.outputs) == 1 else averaged(plan.outputs, values)
 
     def set_active_expert(self, expert: str) -> None:

@@ -19,6 +19,8 @@ class Turn(NamedTuple):
         casts: whether whole numbers are made floating ones for it.
         copies: whether it gets what it is fed by for itself, since it works in place and others read it too.
         done: whose outputs nobody needs after it.
+        follows: whether it is fed by the node before it in the order, and by no other.
+        kept: whether anyone but the next node needs its output.
     """
 
     name: str
@@ -26,6 +28,8 @@ class Turn(NamedTuple):
     casts: bool
     copies: bool
     done: tuple[str, ...]
+    follows: bool
+    kept: bool
 
 
 class Schedule(NamedTuple):
@@ -41,6 +45,9 @@ def schedule(parents: Parents, members: Mapping[str, nn.Module]) -> Schedule:
     given = outputs(parents)
     readers = {**{name: len(each) for name, each in fed.items()}, "": len(inputs(parents))}
     last = {parent: name for name, feeding in parents.items() for parent in feeding}
+    before = dict(zip(list(parents)[1:], parents, strict=False))
+    follows = {name: feeding == (before.get(name),) for name, feeding in parents.items()}
+    passed_on = {before[name] for name in follows if follows[name] and readers[before[name]] == 1}
     return Schedule(
         tuple(
             Turn(
@@ -48,7 +55,13 @@ def schedule(parents: Parents, members: Mapping[str, nn.Module]) -> Schedule:
                 feeding,
                 casts=not feeding and not _takes_whole_numbers(members[name]),
                 copies=len(feeding) < 2 and readers["".join(feeding)] > 1 and _works_in_place(members[name]),
-                done=tuple(each for each in feeding if last[each] == name and each not in given),
+                done=tuple(
+                    each
+                    for each in feeding
+                    if last[each] == name and each not in given and each not in passed_on
+                ),
+                follows=follows[name],
+                kept=name in given or name not in passed_on,
             )
             for name, feeding in parents.items()
         ),

@@ -9,6 +9,8 @@ from rich.text import Text
 
 from bioconvert.report.text import one_line, plural
 
+_NAMED = 3
+
 
 def plain_table(*, header: bool = True) -> Table:
     """Make a table without lines, which copies well and fits in 80 columns."""
@@ -28,3 +30,10 @@ def facts(lines: Mapping[str, str]) -> Table:
     for name, value in lines.items():
         table.add_row(name, Text(one_line(value)))
     return table
+
+
+def told(non_finite: Mapping[str, int]) -> str:
+    """Say how many values are NaN or infinite: ``4 values of head.bias``."""
+    names = ", ".join(list(non_finite)[:_NAMED])
+    more = f" and {len(non_finite) - _NAMED:,} more tensors" if len(non_finite) > _NAMED else ""
+    return f"{plural(sum(non_finite.values()), 'value')} of {names}{more}"
