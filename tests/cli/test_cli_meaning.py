@@ -63,3 +63,13 @@ def test_the_same_input_gives_the_same_bytes_in_any_process(process, checkpoint,
         env = {"PYTHONHASHSEED": hashes, "OMP_NUM_THREADS": threads, "PYTHONPATH": support}
         assert process(*words, option, env=env).code == 0
     assert digests(tmp_path / "0") == digests(tmp_path / "1") == digests(tmp_path / "2")
+
+
+def test_values_that_are_not_finite_are_counted(bioconvert, checkpoint, tmp_path):
+    """``convert`` and ``inspect`` say how many values of which tensors are NaN or infinite."""
+    words = ("convert", checkpoint, *ARCH, "-r", "identity", "-o")
+    assert bioconvert(*words, tmp_path / "a", "--json").document["non_finite"] == {"head.bias": 2}
+    assert "warning: not finite are 2 values of head.bias" in bioconvert(*words, tmp_path / "b").out
+    assert bioconvert("inspect", tmp_path / "a", "--json").document["non_finite"] == {"head.bias": 2}
+    assert "2 values of head.bias" in bioconvert("inspect", tmp_path / "a").out
+    assert bioconvert("inspect", checkpoint, "--json").document["non_finite"] is None
