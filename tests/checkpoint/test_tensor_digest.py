@@ -19,9 +19,8 @@ def odd_values(dtype: torch.dtype) -> torch.Tensor:
     values = torch.randn(1000, generator=torch.Generator().manual_seed(1)).to(dtype)
     numbers = torch.view_as_real(values).view(-1) if values.is_complex() else values
     info = torch.finfo(numbers.dtype)
-    numbers[:7] = torch.tensor(
-        [float("nan"), float("inf"), -float("inf"), info.max, info.min, info.tiny / 2, -0.0]
-    )
+    odd = [float("nan"), float("inf"), -float("inf"), info.max, info.min, info.tiny / 2, -0.0]
+    numbers[:7] = torch.tensor(odd, dtype=numbers.dtype)
     return values
 
 
