@@ -28,7 +28,8 @@ def source_of(origin: Origin, names: Collection[str]) -> Source:
     prefix, stripped, nesting = _read_off(layout) if given is None else _known(given)
     put_back = fitting_prefix(prefix, stripped, names)
     return Source(
-        name=layout.path.resolve().name,
+        # A manifest is JSON, which can't hold the bytes of a name that isn't UTF-8.
+        name=layout.path.resolve().name.encode("utf-8", "backslashreplace").decode(),
         format=layout.format,
         sha256="",
         nesting=nesting,

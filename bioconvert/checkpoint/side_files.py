@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from bioconvert.checkpoint.manifest import FileRecord
 from bioconvert.checkpoint.new_files import write_hashed
 from bioconvert.checkpoint.regular_files import blocks, open_regular, size_of
 from bioconvert.checkpoint.shards import INDEX_SUFFIX
+from bioconvert.core.errors import CheckpointError
 
 _MAX_CONFIG = 16 << 20
 """Bytes of a configuration that is looked into; one of transformers has some thousand."""
@@ -21,8 +23,18 @@ _WEIGHTS = (
 
 
 def side_files(folder: Path) -> tuple[Path, ...]:
-    """List the files to be carried over: regular, not hidden, no weights and no index of any."""
-    return tuple(sorted(path for path in folder.iterdir() if _is_side_file(path)))
+    """List the files to be carried over: regular, not hidden, no weights and no index of any.
+
+    Raises:
+        CheckpointError: a name isn't UTF-8, so that no manifest can list it.
+    """
+    found = tuple(sorted(path for path in folder.iterdir() if _is_side_file(path)))
+    odd = next((path for path in found if _lacks_utf8(path.name)), None)
+    if odd is not None:
+        raise CheckpointError(
+            f"{folder}: the name of the file {os.fsencode(odd.name)!r} must be UTF-8; rename it"
+        )
+    return found
 
 
 def _is_side_file(path: Path) -> bool:
@@ -30,6 +42,14 @@ def _is_side_file(path: Path) -> bool:
     if name.startswith(".") or name == MANIFEST or name.endswith(INDEX_SUFFIX):
         return False
     return path.suffix.lower() not in _WEIGHTS and path.is_file()
+
+
+def _lacks_utf8(name: str) -> bool:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def copy_files(paths: Iterable[Path], folder: Path, *, mark: bool = False) -> dict[str, FileRecord]:

@@ -1,10 +1,12 @@
 """Whatever model is saved, the same model is loaded."""
 
 import json
+import os
 
 import pytest
 import torch
 from checkpoint_samples import Demanding, Plain, Shared, Tied, files_in, same_state, state
+from safetensors.torch import save_file
 from torch import nn
 
 from bioconvert.checkpoint import load_model, read_checkpoint, read_manifest, save_model, verify_folder
@@ -446,3 +448,19 @@ def test_a_manifest_that_is_no_strict_json_is_corrupt(tmp_path, text):
     (tmp_path / "bioconvert.json").write_text(text)
     with pytest.raises(CorruptFileError, match=r"bioconvert\.json"):
         load_model(tmp_path)
+
+
+def test_names_that_no_manifest_can_list(tmp_path):
+    """A source whose name isn't UTF-8 is told of in ASCII; a file beside its weights by such a name is refused."""
+    odd = os.fsdecode(b"r\xe9sum\xe9")
+    source = tmp_path / odd
+    source.mkdir()
+    save_file(Plain().state_dict(), source / "model.safetensors")
+    save_model(Plain(), tmp_path / "out", source=source)
+    assert read_manifest(tmp_path / "out" / "bioconvert.json").source.name == r"r\udce9sum\udce9"
+    (source / odd).write_text("beside")
+    with pytest.raises(
+        CheckpointError, match=r"the name of the file b'r\\xe9sum\\xe9' must be UTF-8; rename it"
+    ):
+        save_model(Plain(), tmp_path / "other", source=source)
+    assert not (tmp_path / "other").exists()
