@@ -121,8 +121,9 @@ def fitting(
     problems = _problems(targets, given, allowed, same)
     if problems:
         guess = looks_like({name: tuple(tensor.shape) for name, tensor in tensors.items()})
-        problems += [guess] if guess else []
-        raise ArchitectureError(f"{where} doesn't fit the model: {'; '.join(problems)}")
+        raise ArchitectureError(
+            f"{where} doesn't fit the model: {'; '.join(problems)}" + (f". {guess}" if guess else "")
+        )
     return given, allowed
 
 

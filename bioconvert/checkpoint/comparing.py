@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf, prod, sqrt
+from math import hypot, inf, isfinite, prod, sqrt
 
 import numpy as np
 
@@ -22,7 +22,8 @@ class Distance:
         values: number of values.
         differing: how many of them differ; ``None`` where the format can't be taken apart.
         largest: the largest absolute difference among those that are finite in both; infinite where none is.
-        relative: Euclidean norm of these differences over that of the first tensor; ``None`` if that is 0.
+        relative: Euclidean norm of these differences over that of the first tensor; ``None`` if that is 0, or
+            either is larger than a float can be.
         not_finite: how many differ and are NaN or infinite in either.
     """
 
@@ -64,28 +65,36 @@ class _Sums:
     differing: int = 0
     not_finite: int = 0
     largest: float = -inf
-    squares: float = 0.0
-    difference_squares: float = 0.0
+    norm: float = 0.0
+    difference_norm: float = 0.0
 
     def add(self, one: Numbers, other: Numbers) -> None:
         """Take account of the next numbers."""
         sizes = np.abs(_wide(one))
-        self.squares += float(np.sum(np.square(sizes[np.isfinite(sizes)])))
+        self.norm = hypot(self.norm, _norm(sizes[np.isfinite(sizes)]))
         differ = np.flatnonzero((one != other) & ~((one != one) & (other != other)))
         if not len(differ):
             return
         apart = _apart(one[differ], other[differ])
-        finite = apart[np.isfinite(apart)]
+        # A difference may be more than a float holds though both numbers are finite.
+        finite = apart[np.isfinite(one[differ]) & np.isfinite(other[differ])]
         self.differing += len(differ)
         self.not_finite += len(apart) - len(finite)
         self.largest = max(self.largest, float(finite.max(initial=-inf)))
-        self.difference_squares += float(np.sum(np.square(finite)))
+        self.difference_norm = hypot(self.difference_norm, _norm(finite))
 
     def distance(self, values: int) -> Distance:
         """Give the result."""
-        relative = sqrt(self.difference_squares / self.squares) if self.squares else None
+        known = self.norm and isfinite(self.norm) and isfinite(self.difference_norm)
+        relative = self.difference_norm / self.norm if known else None
         largest = self.largest if self.largest >= 0 else inf
         return Distance(values, self.differing, largest, relative, self.not_finite)
+
+
+def _norm(sizes: Numbers) -> float:
+    """Give the Euclidean norm; the squares of sizes beyond 1e154 are more than a float holds."""
+    scale = float(sizes.max(initial=0.0))
+    return scale * sqrt(float(np.sum(np.square(sizes / scale)))) if 0 < scale < inf else scale
 
 
 def _wide(numbers: Numbers) -> Numbers:

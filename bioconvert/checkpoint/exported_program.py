@@ -16,6 +16,8 @@ from bioconvert.core.errors import CheckpointError, CorruptFileError, UnsafeFile
 _WEIGHTS = "data/weights/"
 _TABLE = "_weights_config.json"
 _MAX_TABLE = 64 << 20
+_MAX_VALUES = 5_000_000
+"""Forty a tensor are usual."""
 _DTYPES = {
     1: torch.uint8,
     2: torch.int8,
@@ -78,7 +80,8 @@ def _table(
         )
     if entries[names[0]].file_size > _MAX_TABLE:
         raise UnsafeFileError(f"{path}: its table of weights is absurdly long")
-    config = parse_object(archive.read(entries[names[0]]), f"{path}: the table of weights").get("config")
+    where = f"{path}: the table of weights"
+    config = parse_object(archive.read(entries[names[0]]), where, most=_MAX_VALUES).get("config")
     if not isinstance(config, dict) or not all(isinstance(given, dict) for given in config.values()):
         raise CorruptFileError(f"{path}: the table of weights must hold a 'config' of tensors")
     pickled = [name for name, given in config.items() if given.get("use_pickle") is not False]

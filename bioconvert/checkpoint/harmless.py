@@ -11,7 +11,7 @@ import datetime
 import pathlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from torch import serialization
@@ -23,23 +23,41 @@ class _NumpyType:
     """A number format of numpy: its code and byte order."""
 
     def __init__(self, code: str, *_: object):
-        if code not in _NUMBERS:
-            raise ValueError(f"numpy's {str(code)[:40]!r} is no plain number")
+        if not isinstance(code, str) or code not in _NUMBERS:
+            raise ValueError("a number format of numpy is none of plain numbers")
         self.code, self.order = code, "<"
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         self.order = ">" if state[1] == ">" else "<"
 
+    def plain(self) -> np.dtype[Any]:
+        """Give numpy's own."""
+        return np.dtype(self.order + self.code)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Kept in a training dict that is written again, it is to be what it was.
+        return cast("tuple[Any, ...]", self.plain().__reduce__())
+
 
 def _number(form: _NumpyType, raw: bytes | str) -> Any:
     """Give a scalar of numpy as Python's own number: every program can read that back."""
     content = raw.encode("latin1") if isinstance(raw, str) else raw
-    return np.frombuffer(content, dtype=np.dtype(form.order + form.code), count=1)[0].item()
+    return np.frombuffer(content, dtype=form.plain(), count=1)[0].item()
 
 
 def _plain_dict(*_: object) -> dict[Any, Any]:
     """Stand in for a dict with a default, which is left out."""
     return {}
+
+
+class _Text:
+    """Stands in for a class of texts. ``str`` itself would print what it is given, which a few nested lists
+    make endless."""
+
+    def __new__(cls, text: object = "", *_: object) -> str:  # type: ignore[misc]
+        if not isinstance(text, str):
+            raise ValueError("a text is none")
+        return text
 
 
 _STAND_INS: dict[str, Callable[..., object]] = {
@@ -49,8 +67,8 @@ _STAND_INS: dict[str, Callable[..., object]] = {
     "datetime.datetime": datetime.datetime,
     "datetime.timedelta": datetime.timedelta,
     "numpy.dtype": _NumpyType,
-    "torch.torch_version.TorchVersion": str,
-    **{f"builtins.{kind.__name__}": kind for kind in (bool, dict, float, int, list, str, tuple)},
+    "torch.torch_version.TorchVersion": _Text,
+    **{f"builtins.{kind.__name__}": kind for kind in (bool, dict, float, int, list, tuple)},
     **{f"{module}.multiarray.scalar": _number for module in ("numpy.core", "numpy._core")},
     **{
         f"{module}.AttributeDict": dict

@@ -22,7 +22,7 @@ MAX_HEADER = 100_000_000
 """The bound of the format's reference implementation."""
 MAX_TENSORS = 250_000
 """More than twice the tensors of the largest public models; their header parses within some hundred MiB."""
-_MAX_VALUES = 12 * MAX_TENSORS
+MAX_VALUES = 12 * MAX_TENSORS
 """Three fields, two lists and an object a tensor, with a shape of five sizes and its separators."""
 _MAX_SIZE = 1 << 63
 _MAX_DIMENSIONS = 64
@@ -97,7 +97,7 @@ def header_of(handle: BinaryIO, path: Path) -> Header:
 
         return table_of(handle, path)
     text = _header_text(handle, path, size)
-    fields = parse_object(text, f"{path}: the header", most=_MAX_VALUES)
+    fields = parse_object(text, f"{path}: the header", most=MAX_VALUES)
     metadata = _metadata(path, fields.pop("__metadata__", {}))
     data_start = LENGTH_BYTES + len(text)
     entries = [entry_of(path, name, value, data_start) for name, value in fields.items()]

@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from bioconvert.checkpoint.manifest import FileRecord, TensorRecord
 from bioconvert.checkpoint.shards import check_file_name, read_text
+from bioconvert.checkpoint.strict_json import parse_object
 from bioconvert.core.errors import CheckpointError
 
 _MAX_JOURNAL = 1 << 30
@@ -62,6 +63,15 @@ class Opening(_Line):
     def of(cls, key: Mapping[str, Any], command: Mapping[str, Any]) -> Opening:
         """Make it of JSON values."""
         return cls(key_text=json.dumps(key), command_text=json.dumps(command))
+
+    @field_validator("key_text", "command_text")
+    @classmethod
+    def _is_object(cls, text: str) -> str:
+        try:
+            parse_object(text.encode(), "the text")
+        except CheckpointError as error:
+            raise ValueError(str(error)) from None
+        return text
 
     @property
     def key(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from bioconvert.checkpoint.dtypes import is_known
-from bioconvert.checkpoint.shards import check_file_name, read_text
+from bioconvert.checkpoint.shards import check_file_name, check_inside, read_text
 from bioconvert.checkpoint.strict_json import parse_object
 from bioconvert.core.errors import CorruptFileError
 
@@ -199,6 +199,7 @@ def _check(manifest: Manifest, path: Path) -> None:
         raise CorruptFileError(f"{path}: the conversion must have a list of modules")
     for name in manifest.files:
         check_file_name(name, path)
+        check_inside(path.parent / name)
     for name, record in (*manifest.tensors.items(), *manifest.originals.items()):
         check_file_name(record.file, path)
         if not is_known(record.dtype):

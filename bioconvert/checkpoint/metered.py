@@ -55,7 +55,8 @@ class Metered(io.RawIOBase):
 
     def readline(self, size: int | None = -1) -> bytes:
         """Read a line of a pickle; see :meth:`read`."""
-        return self._spent(self._handle.readline(-1 if size is None else size))
+        most = self._left + 1
+        return self._spent(self._handle.readline(most if size is None or size < 0 else min(size, most)))
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         """Read the bytes of a tensor."""

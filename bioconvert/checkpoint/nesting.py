@@ -76,9 +76,10 @@ def find_state(loaded: object, path: Path, weights: str | None = None) -> Found:
         raise CheckpointError(
             f"{path}: must hold a dict of named tensors, but holds a {type(loaded).__name__}"
         )
-    nesting, passed_over = _asked_for(loaded, weights, path)
+    search = _Search()
+    nesting, passed_over = _asked_for(loaded, weights, path, search)
     state = _inside(loaded, nesting)
-    while keys := _keys_with_state(state, _DEPTH - len(nesting)):
+    while keys := search.keys(state, _DEPTH - len(nesting)):
         if keys[0] not in KEYS and len(keys) > 1:
             shown = ", ".join(repr(key[:_NAME_SHOWN]) for key in keys[:8])
             raise CheckpointError(
@@ -94,11 +95,13 @@ def find_state(loaded: object, path: Path, weights: str | None = None) -> Found:
     return replace(found, said=_said(loaded), beside=_beside(loaded, nesting)) if nesting else found
 
 
-def _asked_for(loaded: Mapping[Any, Any], weights: str | None, path: Path) -> tuple[list[str], list[str]]:
+def _asked_for(
+    loaded: Mapping[Any, Any], weights: str | None, path: Path, search: _Search
+) -> tuple[list[str], list[str]]:
     """Split what the caller named into keys, and name the other places that a training dict usually has."""
     if weights is None:
         return [], []
-    found, places = _match(loaded, weights) if weights else None, _places(loaded)
+    found, places = _match(loaded, weights, search) if weights else None, _places(loaded)
     if found is None:
         raise OptionError(
             f"{path}: holds no weights under {weights[:_NAME_SHOWN]!r}. {hint(weights, places)}"
@@ -106,15 +109,15 @@ def _asked_for(loaded: Mapping[Any, Any], weights: str | None, path: Path) -> tu
     return list(found), [key for key in places if key != weights and key.rpartition("/")[2] in KEYS]
 
 
-def _match(value: object, weights: str) -> tuple[str, ...] | None:
+def _match(value: object, weights: str, search: _Search) -> tuple[str, ...] | None:
     """Find the keys whose joined text is given; a key may have a ``/`` in it."""
     if not weights:
-        return () if isinstance(value, Mapping) and _leads_to_state(value, _DEPTH) else None
+        return () if search.leads(value, _DEPTH) else None
     if not isinstance(value, Mapping):
         return None
     for key in value:
         if isinstance(key, str) and key and f"{weights}/".startswith(f"{key}/"):
-            rest = _match(value[key], weights[len(key) + 1 :])
+            rest = _match(value[key], weights[len(key) + 1 :], search)
             if rest is not None:
                 return (key, *rest)
     return None
@@ -174,18 +177,48 @@ def _is_state(value: object) -> bool:
     )
 
 
-def _keys_with_state(value: Mapping[Any, Any], depth: int) -> list[str]:
-    """Name the keys that lead to a state dict: known ones in their order, or else whatever there is."""
-    if depth <= 0:
-        return []
-    known = [key for key in KEYS if _leads_to_state(value.get(key), depth - 1)]
-    if known or _is_state(value):
-        return known
-    return [key for key, item in value.items() if isinstance(key, str) and _is_state(item)]
+class _Search:
+    """Finds state dicts in nested dicts; each is looked at once a depth, as dicts may hold one another."""
+
+    def __init__(self) -> None:
+        self._states: dict[int, bool] = {}
+        self._found: dict[tuple[int, int], list[str]] = {}
+
+    def keys(self, value: Mapping[Any, Any], depth: int) -> list[str]:
+        """Name the keys that lead to a state dict: known ones in their order, or else whatever there is."""
+        place = (id(value), depth)
+        if place not in self._found:
+            self._found[place] = self._keys(value, depth) if depth > 0 else []
+        return self._found[place]
+
+    def leads(self, value: object, depth: int) -> bool:
+        """Say whether a value is a state dict, or has one in it."""
+        return isinstance(value, Mapping) and (self._is_state(value) or bool(self.keys(value, depth)))
+
+    def _keys(self, value: Mapping[Any, Any], depth: int) -> list[str]:
+        known = [key for key in KEYS if self.leads(value.get(key), depth - 1)]
+        if known or self._is_state(value):
+            return known
+        return [key for key, item in value.items() if isinstance(key, str) and self._is_state(item)]
+
+    def _is_state(self, value: object) -> bool:
+        if id(value) not in self._states:
+            self._states[id(value)] = _is_state(value)
+        return self._states[id(value)]
 
 
-def _leads_to_state(value: object, depth: int) -> bool:
-    return isinstance(value, Mapping) and (_is_state(value) or bool(_keys_with_state(value, depth)))
+def check_claim(tensor: torch.Tensor) -> None:
+    """Refuse a tensor that was expanded to much more than is stored of it.
+
+    Raises:
+        UnsafeFileError: it was.
+    """
+    claimed, stored = tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes()
+    if claimed > stored + _SPARE:
+        raise UnsafeFileError(
+            f"a tensor beside the weights claims {claimed} bytes, and {stored} are stored of it; "
+            "leave out what is beside them by --format safetensors"
+        )
 
 
 def check_tensors(tensors: Mapping[str, torch.Tensor], source: Path, size: int) -> None:

@@ -5,33 +5,36 @@ operation of torch reads one of them, its values are read from the file; when to
 unused for longest are given up, after a copy to a temporary file if they were changed. So a conversion is the
 same, step by step, whether the model fits into memory or not.
 
-Only operations of torch in the same thread are seen: who reads such a tensor past torch (``numpy``, a raw
-pointer) or from another thread must :meth:`Pager.load` it first.
+Only operations of torch in the same thread are seen. ``numpy`` and its like are refused; who reads such a
+tensor by a raw pointer, by pickling it or from another thread must take a clone first.
 """
 
 from __future__ import annotations
 
 import mmap
+import os
 import tempfile
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from bioconvert.checkpoint.page_faults import Faults, Guard
 from bioconvert.checkpoint.payloads import tensor_bytes
 from bioconvert.checkpoint.regular_files import blocks, open_regular, read_at
 from bioconvert.checkpoint.safetensors_reader import as_tensor
 from bioconvert.checkpoint.torch_dtypes import CODES
+from bioconvert.core.errors import CheckpointError, ResourceError
 from bioconvert.core.new_tensors import keeping
 
 BUDGET = 32 << 20
 """Bytes of values that stay in memory between operations; a larger tensor is there while it is used."""
-_ARENA = 1 << 30
+_ARENA = 64 << 20
+"""Bytes that are reserved at once for new tensors: little, since a process may be limited in them."""
 _NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)
 _SMALL = 4096
 """Bytes up to which a new tensor stays in memory: a page of its own would save nothing."""
@@ -77,6 +80,7 @@ class Pager:
         self._pages: dict[int, _Page] = {}
         self._resident: OrderedDict[int, _Page] = OrderedDict()
         self._used = 0
+        self._states: dict[Path, tuple[int, ...]] = {}
         self._room: tuple[mmap.mmap, int] | None = None
         self._spill: BinaryIO | None = None
         self._spill_size = 0
@@ -97,13 +101,13 @@ class Pager:
         """Reserve memory, without using it, for tensors of so many bytes in all.
 
         Raises:
-            MemoryError: the process may not have as much address space.
+            ResourceError: the process may not have as much address space.
         """
-        size = whole_pages(nbytes)
+        size = whole_pages(max(nbytes, 1))
         try:
             arena = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE)
         except (OSError, ValueError, OverflowError) as error:
-            raise MemoryError(
+            raise ResourceError(
                 f"{size:,} bytes of address space can't be reserved ({error}); raise the limit (ulimit -v)"
             ) from error
         self._room = (arena, 0)
@@ -118,6 +122,9 @@ class Pager:
             shape: its shape.
             nbytes: their number of bytes.
         """
+        if path not in self._states:
+            with open_regular(path) as handle:
+                self._states[path] = _state(handle)
         return as_tensor(self._new_page(nbytes, (path, start)), dtype, shape)
 
     def adopt(self, tensor: torch.Tensor) -> None:
@@ -127,11 +134,14 @@ class Pager:
             return
         if tensor.layout is not torch.strided or tensor.dtype not in CODES:
             return
+        if tensor.untyped_storage().nbytes() != nbytes:
+            return  # it shows a part of another, or one element several times
+        flat = (tensor.numel(),)
         raw = self._new_page(nbytes, None)
-        raw.numpy()[:] = memoryview(tensor_bytes(tensor))
         page = self._pages[raw.data_ptr()]
+        page.memory[:] = tensor_bytes(tensor.detach().as_strided(flat, (1,)))
         page.resident = page.changed = True
-        tensor.data = as_tensor(raw, CODES[tensor.dtype], tuple(tensor.shape))
+        tensor.data = as_tensor(raw, CODES[tensor.dtype], flat).as_strided(tensor.shape, tensor.stride())
         self._touch(page, raw.data_ptr())
         self._make_room()
 
@@ -149,17 +159,47 @@ class Pager:
 
     def load(self, tensor: torch.Tensor) -> None:
         """See to it that a tensor's values are in memory."""
-        self._load_all([tensor], ())
+        self.load_all([tensor], ())
+
+    def load_all(self, read: Iterable[torch.Tensor], written: Iterable[torch.Tensor]) -> None:
+        """Bring in what an operation reads; nothing of it is given up before the operation is done.
+
+        Args:
+            read: all tensors that it is given.
+            written: those of them that it changes.
+
+        Raises:
+            CheckpointError: a file is too short, or isn't the one that it was.
+            ResourceError: there is no room for changed values that have to leave.
+        """
+        used = []
+        for tensor in read:
+            page = self._page_of(tensor)
+            if page is not None:
+                self._touch(page, tensor.untyped_storage().data_ptr())
+                used.append(page)
+        self._make_room(keep=used)
+        for page in used:
+            if not page.resident:
+                self._read(page)
+        for tensor in written:
+            page = self._page_of(tensor)
+            if page is not None:
+                page.changed = True
+
+    def has(self, tensor: torch.Tensor) -> bool:
+        """Say whether a tensor's values are here."""
+        return self._page_of(tensor) is not None
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
         """See to it for a while that operations find their values, and that new tensors are taken over."""
-        with _Faults(self), keeping(self.adopt):
+        with Faults(self), Guard(self), keeping(self.adopt):
             yield
 
     def _loaded(self, part: torch.Tensor) -> Iterator[memoryview]:
         self.load(part)
-        yield tensor_bytes(part)
+        yield tensor_bytes(part.clone(memory_format=torch.contiguous_format))
 
     def _blocks(self, page: _Page) -> Iterator[memoryview]:
         if page.resident:
@@ -168,8 +208,15 @@ class Pager:
             yield from blocks(self._file(), page.spilled, page.nbytes)
         elif page.origin is not None:
             path, start = page.origin
-            with open_regular(path) as handle:
+            with self._opened(path) as handle:
                 yield from blocks(handle, start, page.nbytes)
+
+    @contextmanager
+    def _opened(self, path: Path) -> Iterator[BinaryIO]:
+        with open_regular(path) as handle:
+            yield handle
+            if _state(handle) != self._states[path]:
+                raise CheckpointError(f"{path}: changed while it was converted; convert it again")
 
     def _page_of(self, tensor: torch.Tensor) -> _Page | None:
         if tensor.device.type != "cpu" or tensor.layout is not torch.strided:
@@ -189,29 +236,12 @@ class Pager:
         self._pages[raw.data_ptr()] = _Page(arena, start, nbytes, origin)
         return raw
 
-    def _load_all(self, read: Iterable[torch.Tensor], written: Iterable[torch.Tensor]) -> None:
-        """Bring in what an operation reads; nothing of it is given up before the operation is done."""
-        used = []
-        for tensor in read:
-            page = self._page_of(tensor)
-            if page is not None:
-                self._touch(page, tensor.untyped_storage().data_ptr())
-                used.append(page)
-        self._make_room(keep=used)
-        for page in used:
-            if not page.resident:
-                self._read(page)
-        for tensor in written:
-            page = self._page_of(tensor)
-            if page is not None:
-                page.changed = True
-
     def _read(self, page: _Page) -> None:
         if page.spilled is not None:
             read_at(self._file(), page.spilled, page.memory)
         elif page.origin is not None:
             path, start = page.origin
-            with open_regular(path) as handle:
+            with self._opened(path) as handle:
                 read_at(handle, start, page.memory)
         page.resident = True
 
@@ -236,58 +266,37 @@ class Pager:
     def _give_up(self, page: _Page) -> None:
         if page.changed:
             self._write_away(page)
+        page.resident = False  # first, so that an interrupt in between leaves no zeros that count as values
         page.arena.madvise(mmap.MADV_DONTNEED, page.start, page.nbytes)
-        page.resident = False
 
     def _write_away(self, page: _Page) -> None:
-        file = self._file()
         if page.spilled is None:
             page.spilled, self._spill_size = self._spill_size, self._spill_size + page.nbytes
-        file.seek(page.spilled)
-        file.write(page.memory)
-        file.flush()
+        try:
+            _write_at(self._file(), page.spilled, page.memory)
+        except OSError as error:
+            raise ResourceError(
+                f"{self._folder}: changed values can't be put into a temporary file there "
+                f"({error.strerror or error}); make room, or convert in memory (--no-stream)"
+            ) from error
         page.changed = False
 
     def _file(self) -> BinaryIO:
         if self._spill is None:
-            self._spill = tempfile.TemporaryFile(dir=_existing(self._folder))  # noqa: SIM115 - lives with the pager
+            self._spill = tempfile.TemporaryFile(buffering=0, dir=_existing(self._folder))  # noqa: SIM115 - lives with the pager
         return self._spill
 
 
-class _Faults(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Brings in the values that operations of torch read."""
-
-    def __init__(self, pager: Pager):
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._pager = pager
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if not func.is_view:
-            tensors = list(_tensors_in((*args, *kwargs.values())))
-            if tensors:
-                self._pager._load_all(tensors, _written(func, args, kwargs))
-        return func(*args, **kwargs)
+def _state(handle: BinaryIO) -> tuple[int, ...]:
+    """Give what changes when another file takes a file's name, or when it is written to."""
+    found = os.fstat(handle.fileno())
+    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
-def _tensors_in(values: Iterable[Any]) -> Iterator[torch.Tensor]:
-    for value in values:
-        if isinstance(value, torch.Tensor):
-            yield value
-        elif isinstance(value, (list, tuple)):
-            yield from _tensors_in(value)
-
-
-def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
-    """Give the tensors that an operation changes, as its schema tells."""
-    declared = func._schema.arguments
-    if not func._schema.is_mutable:
-        return []
-    named = {argument.name: value for argument, value in zip(declared, args, strict=False)} | kwargs
-    changed = [a.name for a in declared if a.alias_info is not None and a.alias_info.is_write]
-    return list(_tensors_in(named[name] for name in changed if name in named))
+def _write_at(handle: BinaryIO, offset: int, data: memoryview) -> None:
+    while data:
+        count = os.pwrite(handle.fileno(), data, offset)
+        data, offset = data[count:], offset + count
 
 
 def _existing(folder: Path) -> Path:

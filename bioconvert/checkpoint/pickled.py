@@ -109,7 +109,7 @@ def _globals_in(handle: BinaryIO, file_format: FileFormat) -> tuple[list[str], b
     """Name the classes and functions that a pickle's opcodes refer to, and say whether it is whole."""
     handle.seek(0)
     if file_format == "torch legacy":
-        return _scan(handle, pickles=5)
+        return _scan(Metered(handle, Path(handle.name), _MAX_LEGACY_PICKLE), pickles=5)  # type: ignore[arg-type]
     try:
         with zipfile.ZipFile(handle) as archive:
             name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
@@ -131,6 +131,6 @@ def _scan(stream: BinaryIO, pickles: int) -> tuple[list[str], bool]:
                     found[".".join(texts[-2:])] = None
                 elif isinstance(argument, str):
                     texts.append(argument)
-    except (ValueError, EOFError, IndexError, OverflowError):
+    except (ValueError, EOFError, IndexError, OverflowError, UnsafeFileError):
         return list(found), False
     return list(found), True

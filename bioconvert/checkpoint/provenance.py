@@ -6,12 +6,11 @@ import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from bioconvert.checkpoint.header import read_header
 from bioconvert.checkpoint.layout import MANIFEST, Layout, locate
 from bioconvert.checkpoint.manifest import Source
-from bioconvert.checkpoint.prefix import PREFIXES, common_prefix
-from bioconvert.checkpoint.reading import Checkpoint, read_checkpoint
-from bioconvert.checkpoint.sniff import sniff
+from bioconvert.checkpoint.prefix import PREFIXES
+from bioconvert.checkpoint.reading import Checkpoint
+from bioconvert.checkpoint.stored import find_tensors
 
 Origin = Checkpoint | str | os.PathLike[str]
 
@@ -85,8 +84,5 @@ def _read_off(layout: Layout) -> tuple[str, list[str], tuple[str, ...]]:
     """Read prefix, names and nesting off a file; from its header alone where it has one."""
     if layout.format in {"bioconvert", "huggingface"}:
         return "", [], ()
-    if not all(sniff(file) == "safetensors" for file in layout.files):
-        return _known(read_checkpoint(layout.path))
-    names = [name for file in layout.files for name in read_header(file).tensors]
-    prefix = common_prefix(names)
-    return prefix, [name[len(prefix) :] for name in names], ()
+    found = find_tensors(layout.path)
+    return found.prefix, list(found.tensors), found.nesting

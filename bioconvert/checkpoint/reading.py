@@ -105,7 +105,7 @@ def read_checkpoint(
     else:
         found = replace(_read_file(layout.files[0], how), source=layout.path, format=layout.format)
     _unnested(found, weights)
-    if found.passed_over:
+    if found.passed_over and weights is None:
         _log.warning(
             "%s: took %r and passed over %s; --weights KEY takes another",
             *(found.source, "/".join(found.nesting), ", ".join(found.passed_over[:_SHOWN])),

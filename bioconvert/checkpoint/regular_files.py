@@ -29,7 +29,8 @@ def open_regular(path: Path) -> BinaryIO:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise CheckpointError(f"{path}: must be a regular file, not a folder, pipe, socket or device")
-    return os.fdopen(descriptor, "rb")
+    # Not os.fdopen, whose files bear a number in place of the name that errors of reading tell.
+    return open(path, "rb", opener=lambda *_: descriptor)
 
 
 def size_of(handle: BinaryIO) -> int:

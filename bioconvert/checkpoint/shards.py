@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from bioconvert.core.errors import CheckpointError, CorruptFileError, UnsafeFile
 INDEX_SUFFIX = ".index.json"
 _MAX_INDEX = 64 << 20
 _MAX_NAMES = 1_000_000
+_MAX_FILE_NAME = 255
+"""Bytes, in every usual file system."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +82,16 @@ def check_file_name(name: str, where: Path) -> None:
     Raises:
         UnsafeFileError: it is a path, or no name at all.
     """
-    if not name or name in {".", ".."} or any(char in name for char in "/\\\0"):
+    if name in {"", ".", ".."} or any(char in name for char in "/\\\0") or not _fits_a_folder(name):
         raise UnsafeFileError(f"{where}: must name files of its own folder only, but names {name[:200]!r}")
+
+
+def _fits_a_folder(name: str) -> bool:
+    """Say whether a file system could hold the name; its own refusal would read like a failing disk."""
+    try:
+        return len(os.fsencode(name)) <= _MAX_FILE_NAME
+    except UnicodeEncodeError:
+        return False
 
 
 def check_inside(path: Path) -> None:

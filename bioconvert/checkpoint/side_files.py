@@ -11,7 +11,7 @@ from bioconvert.checkpoint.layout import CONFIG, MANIFEST
 from bioconvert.checkpoint.manifest import FileRecord
 from bioconvert.checkpoint.new_files import write_hashed
 from bioconvert.checkpoint.regular_files import blocks, open_regular, size_of
-from bioconvert.checkpoint.shards import INDEX_SUFFIX
+from bioconvert.checkpoint.shards import INDEX_SUFFIX, check_inside
 from bioconvert.core.errors import CheckpointError
 
 _MAX_CONFIG = 16 << 20
@@ -27,6 +27,7 @@ def side_files(folder: Path) -> tuple[Path, ...]:
 
     Raises:
         CheckpointError: a name isn't UTF-8, so that no manifest can list it.
+        UnsafeFileError: one is a link out of the folder, whose content would appear in the copy.
     """
     found = tuple(sorted(path for path in folder.iterdir() if _is_side_file(path)))
     odd = next((path for path in found if _lacks_utf8(path.name)), None)
@@ -34,6 +35,8 @@ def side_files(folder: Path) -> tuple[Path, ...]:
         raise CheckpointError(
             f"{folder}: the name of the file {os.fsencode(odd.name)!r} must be UTF-8; rename it"
         )
+    for path in found:
+        check_inside(path)
     return found
 
 

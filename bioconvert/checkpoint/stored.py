@@ -82,9 +82,9 @@ class InMemory:
 
     def parts(self, size: int) -> Iterator[memoryview]:
         """Give its bytes in order."""
-        import torch
+        from bioconvert.checkpoint.payloads import tensor_bytes
 
-        raw = self.tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data
+        raw = tensor_bytes(self.tensor)
         for start in range(0, len(raw), size):
             yield raw[start : start + size]
 
@@ -99,6 +99,7 @@ class Contents:
         tensors: every tensor by its name in the model; tied names have one each.
         prefix: what wrappers had put before every name.
         manifest: that of a folder of ours.
+        nesting: keys that led to the tensors in a training dict, outermost first.
     """
 
     path: Path
@@ -106,6 +107,7 @@ class Contents:
     tensors: Mapping[str, Stored]
     prefix: str = ""
     manifest: Manifest | None = None
+    nesting: tuple[str, ...] = ()
 
 
 def find_tensors(path: Path, *, weights: str | None = None, unsafe_pickle: bool = False) -> Contents:
@@ -169,4 +171,4 @@ def _in_memory(found: Checkpoint) -> Contents:
         name: InMemory(tensor, CODES.get(tensor.dtype, str(tensor.dtype)), tuple(tensor.shape))
         for name, tensor in found.tensors.items()
     }
-    return Contents(found.source, found.format, tensors, found.prefix)
+    return Contents(found.source, found.format, tensors, found.prefix, nesting=found.nesting)

@@ -14,16 +14,13 @@ from torch.overrides import TorchFunctionMode
 from bioconvert.checkpoint.architecture import Architecture
 from bioconvert.checkpoint.assigning import fitting, tensors_in, without_ignored
 from bioconvert.checkpoint.module_state import make_loadable
+from bioconvert.checkpoint.page_faults import StreamingError
 from bioconvert.checkpoint.paging import Pager, whole_pages
 from bioconvert.checkpoint.provenance import fitting_prefix
 from bioconvert.checkpoint.regular_files import BLOCK
 from bioconvert.checkpoint.stored import Contents, InFile, Stored
 from bioconvert.checkpoint.torch_dtypes import TORCH_DTYPES
-from bioconvert.core.errors import ArchitectureError, CheckpointError, OptionError
-
-
-class StreamingError(OptionError):
-    """What was asked for needs all values of a checkpoint in memory."""
+from bioconvert.core.errors import ArchitectureError, CheckpointError
 
 
 def streamable(contents: Contents) -> dict[str, InFile]:
@@ -102,13 +99,22 @@ def _built(architecture: Architecture) -> nn.Module:
 
 
 def _fill(model: nn.Module, values: Mapping[torch.Tensor, torch.Tensor]) -> None:
-    """Give a model's tensors their values; parameters stay the same objects."""
+    """Give a model's tensors their values; parameters stay the same objects, also where they are buffers."""
+    parameters = set(model.parameters())
+    tied = [
+        (module._buffers, name, buffer)
+        for module in model.modules()
+        for name, buffer in module._buffers.items()
+        if buffer in parameters
+    ]
     before = torch.__future__.get_swap_module_params_on_conversion()
     torch.__future__.set_swap_module_params_on_conversion(True)
     try:
         model._apply(lambda tensor: values.get(tensor, tensor))  # type: ignore[no-untyped-call]
     finally:
         torch.__future__.set_swap_module_params_on_conversion(before)
+    for buffers, name, parameter in tied:
+        buffers[name] = parameter
 
 
 def _meta(tensor: Stored) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import NoReturn
 
 from bioconvert.core.errors import CorruptFileError, UnsafeFileError
@@ -26,7 +27,12 @@ def parse_json(text: bytes, where: str, *, most: int | None = None) -> object:
     if most is not None and sum(text.count(mark) for mark in _MARKS) > most:
         raise UnsafeFileError(f"{where} lists more than {most} values; no checkpoint needs as many")
     try:
-        return json.loads(text.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+        return json.loads(
+            text.decode("utf-8"),
+            object_pairs_hook=_unique,
+            parse_constant=_no_constant,
+            parse_float=_finite,
+        )
     except UnicodeDecodeError:
         raise CorruptFileError(f"{where} must be UTF-8 text, but isn't") from None
     except RecursionError:
@@ -49,6 +55,13 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
         raise ValueError(f"the key {twice[:80]!r} is given twice")
+    return found
+
+
+def _finite(text: str) -> float:
+    found = float(text)
+    if math.isinf(found):
+        raise ValueError(f"{text[:40]} is out of range")
     return found
 
 

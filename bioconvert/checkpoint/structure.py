@@ -6,8 +6,10 @@ of their own tensors; and the plain values and functions among their attributes,
 
 from __future__ import annotations
 
+import enum
 import types
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,7 +22,8 @@ from bioconvert.graph.grown import grown_names
 from bioconvert.graph.resizing import as_built, note_of
 from bioconvert.surgery.step import steps_of
 
-_PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, type)
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, type, enum.Enum)
+_FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, partial)
 _OWN_FIELDS = frozenset(vars(nn.Module())) | {"forward"}
 _BOOKKEEPING = {"_model_args", "pretrained_cfg", "default_cfg"}
 """What timm notes about how a model was made; a head that was exchanged since is not noted there."""
@@ -142,7 +145,7 @@ def _is_plain(value: object) -> bool:
         return all(_is_plain(item) for item in value)
     if isinstance(value, dict):
         return all(_is_plain(item) for pair in value.items() for item in pair)
-    return isinstance(value, (*_PLAIN, types.FunctionType, types.BuiltinFunctionType))
+    return isinstance(value, (*_PLAIN, *_FUNCTIONS))
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -150,6 +153,33 @@ def _same(one: Any, other: Any) -> bool:
         return len(one) == len(other) and all(_same(a, b) for a, b in zip(one, other, strict=True))
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
-    if isinstance(one, types.FunctionType) and isinstance(other, types.FunctionType):
-        return one.__code__ is other.__code__
-    return type(one) is type(other) and bool(one == other)
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, types.FunctionType):
+        return one.__code__ is other.__code__ and _same_values(_bound(one), _bound(other))
+    if isinstance(one, partial):
+        return _same(one.func, other.func) and _same_values(
+            [*one.args, one.keywords], [*other.args, other.keywords]
+        )
+    return bool(one == other)
+
+
+def _bound(function: types.FunctionType) -> list[Any]:
+    """Give the values that a function takes along: its defaults, and what it closes over."""
+    cells = [cell.cell_contents for cell in function.__closure__ or () if _is_bound(cell, function)]
+    return [function.__defaults__, function.__kwdefaults__, *cells]
+
+
+def _is_bound(cell: types.CellType, function: types.FunctionType) -> bool:
+    """Say whether a cell holds something, and not the function itself, as it does where that calls itself."""
+    return cell != types.CellType() and cell.cell_contents is not function
+
+
+def _same_values(ours: list[Any], theirs: list[Any]) -> bool:
+    """Compare what functions hold; of a module, which is compared in its place, only the class."""
+    if len(ours) != len(theirs):
+        return False
+    return all(
+        _same(one, other) if _is_plain(one) else type(one) is type(other)
+        for one, other in zip(ours, theirs, strict=True)
+    )

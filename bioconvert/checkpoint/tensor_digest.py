@@ -8,13 +8,18 @@ import numpy as np
 
 from bioconvert.checkpoint.manifest import TensorRecord
 
-_EXPONENTS: dict[str, tuple[str, int]] = {
-    "F16": ("<u2", 0x7C00),
-    "BF16": ("<u2", 0x7F80),
-    "F32": ("<u4", 0x7F800000),
-    "F64": ("<u8", 0x7FF0000000000000),
+_FORMATS: dict[str, tuple[str, int, int]] = {
+    "F8_E5M2": ("<u1", 0x7C, 0x7C),
+    "F8_E4M3": ("<u1", 0x7F, 0x7F),
+    "F8_E8M0": ("<u1", 0xFF, 0xFF),
+    "F8_E4M3FNUZ": ("<u1", 0xFF, 0x80),
+    "F8_E5M2FNUZ": ("<u1", 0xFF, 0x80),
+    "F16": ("<u2", 0x7C00, 0x7C00),
+    "BF16": ("<u2", 0x7F80, 0x7F80),
+    "F32": ("<u4", 0x7F800000, 0x7F800000),
+    "F64": ("<u8", 0x7FF0000000000000, 0x7FF0000000000000),
 }
-"""Of each number format: the integers of its width, and the bits that are all set in NaN and infinity."""
+"""Of each number format: the integers of its width, and which of their bits are what in NaN and infinity."""
 _PARTS = {"C32": "F16", "C64": "F32", "C128": "F64"}
 """Complex formats are pairs of reals, which count one by one."""
 
@@ -35,7 +40,7 @@ class TensorDigest:
 
     def __init__(self, dtype: str, shape: tuple[int, ...]):
         self._dtype, self._shape = dtype, shape
-        self._format = _EXPONENTS.get(_PARTS.get(dtype, dtype))
+        self._format = _FORMATS.get(_PARTS.get(dtype, dtype))
         self._hash = hashlib.sha256()
         self._rest = b""
         self._non_finite = 0
@@ -60,7 +65,7 @@ class TensorDigest:
             non_finite=self._non_finite,
         )
 
-    def _count(self, data: memoryview, kind: str, exponent: int) -> None:
+    def _count(self, data: memoryview, kind: str, bits: int, value: int) -> None:
         width = np.dtype(kind).itemsize
         if self._rest or len(data) % width:
             # A value may lie across two blocks.
@@ -68,5 +73,5 @@ class TensorDigest:
             whole = len(data) - len(data) % width
             self._rest, data = bytes(data[whole:]), data[:whole]
         words = np.frombuffer(data, kind)
-        mask = words.dtype.type(exponent)
-        self._non_finite += int(np.count_nonzero((words & mask) == mask))
+        found = (words & words.dtype.type(bits)) == words.dtype.type(value)
+        self._non_finite += int(np.count_nonzero(found))

@@ -21,6 +21,7 @@ import torch
 from bioconvert.checkpoint.dtypes import stored_form
 from bioconvert.checkpoint.journal import FinishedFile
 from bioconvert.checkpoint.manifest import FileRecord, TensorRecord
+from bioconvert.checkpoint.nesting import check_claim
 from bioconvert.checkpoint.new_files import Digest, FileWriter, new_file
 from bioconvert.checkpoint.payloads import payloads_of
 from bioconvert.checkpoint.tensor_digest import TensorDigest
@@ -210,6 +211,7 @@ class _Content(pickle.Pickler):
     def _kept(self, tensor: torch.Tensor) -> _Stored:
         key = same_memory(tensor)
         if key not in self._around:
+            check_claim(tensor)
             (payload,) = payloads_of({"of the training dict": tensor})
             self.stored.append(_Stored(payload, str(len(self.stored))))
             # The tensor is held so that no other can take its place in memory.

@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 from typing import BinaryIO
 
-from bioconvert.checkpoint.header import Header, entry_of
+from bioconvert.checkpoint.header import MAX_VALUES, Header, entry_of
 from bioconvert.checkpoint.regular_files import size_of
 from bioconvert.checkpoint.strict_json import parse_object
 from bioconvert.checkpoint.zip_archive import check_directory
@@ -29,7 +29,7 @@ def table_of(handle: BinaryIO, path: Path) -> Header:
         CorruptFileError: it is damaged, or names places outside the file.
     """
     size = size_of(handle)
-    fields = parse_object(_table(handle, path), f"{path}: the table of tensors")
+    fields = parse_object(_table(handle, path), f"{path}: the table of tensors", most=MAX_VALUES)
     entries = sorted(
         (entry_of(path, name, value, 0) for name, value in fields.items()),
         key=lambda entry: (entry.start, entry.stop),

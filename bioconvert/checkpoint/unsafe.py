@@ -21,10 +21,18 @@ import torch
 
 from bioconvert.checkpoint.manifest import TensorRecord
 from bioconvert.checkpoint.recorded import read_recorded
+from bioconvert.checkpoint.shards import check_file_name, check_inside, read_text
 from bioconvert.checkpoint.strict_json import parse_object
 from bioconvert.checkpoint.ties import leaders
-from bioconvert.core import errors
-from bioconvert.core.errors import CheckpointError, UnsafeFileError, first_line
+from bioconvert.core.errors import (
+    ArchitectureError,
+    BioconvertError,
+    CheckpointError,
+    CorruptFileError,
+    OptionError,
+    UnsafeFileError,
+    first_line,
+)
 
 ANSWER = "answer.json"
 """What the process found, in the folder that it was given."""
@@ -35,6 +43,7 @@ _BYTES_PER_SECOND = 10 << 20
 _MEMORY = 4 << 30
 """What torch, transformers and the like take before any tensor is there."""
 _COPIES = 4
+_MAX_ANSWER = 1 << 30
 _START = (
     "import sys, json; asked = json.loads(sys.argv[1]); sys.path[:] = asked.pop('search'); "
     "from bioconvert.checkpoint.unsafe_reader import answer; answer(**asked)"
@@ -115,7 +124,8 @@ def _run(asked: str, path: Path, folder: Path, seconds: float) -> None:
 
 def _start(asked: str, output: BinaryIO, folder: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-c", _START, asked],
+        # -I: nothing is imported from the working directory before the search path is ours.
+        [sys.executable, "-I", "-c", _START, asked],
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT,
@@ -140,21 +150,33 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _last_words(process: subprocess.Popen[bytes], said: Path) -> str:
     if process.returncode < 0:
         return f"the process was killed by signal {-process.returncode}"
-    lines = said.read_bytes()[-_SAID_SHOWN:].decode("utf-8", "replace").strip().splitlines()
+    with said.open("rb") as file:
+        file.seek(max(said.stat().st_size - _SAID_SHOWN, 0))
+        lines = file.read(_SAID_SHOWN).decode("utf-8", "replace").strip().splitlines()
     return lines[-1] if lines else f"the process ended with code {process.returncode}"
 
 
 def _handed(folder: Path, path: Path) -> Handed:
     if not (folder / ANSWER).is_file():
         raise CheckpointError(f"{path}: its own code ended the process before anything was handed back")
-    answer: dict[str, Any] = parse_object((folder / ANSWER).read_bytes(), f"{path}: what its code gave")
-    if "error" in answer:
-        kind = getattr(errors, answer["error"]["kind"], CheckpointError)
-        raise kind(answer["error"]["message"])
+    text = read_text(folder / ANSWER, _MAX_ANSWER)
+    answer: dict[str, Any] = parse_object(text, f"{path}: what its code gave")
     try:
+        if "error" in answer:
+            raise _error(answer["error"]["kind"], answer["error"]["message"])
         return _collected(folder, answer)
+    except BioconvertError:
+        raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path}: its own code gave no usable answer ({first_line(error)})") from error
+
+
+def _error(kind: str, message: str) -> BioconvertError:
+    """Give an error of the kind that the process named; of any but ours, the plain one."""
+    known = {
+        each.__name__: each for each in (OptionError, ArchitectureError, UnsafeFileError, CorruptFileError)
+    }
+    return known.get(kind, CheckpointError)(str(message))
 
 
 def _collected(folder: Path, answer: Mapping[str, Any]) -> Handed:
@@ -162,6 +184,9 @@ def _collected(folder: Path, answer: Mapping[str, Any]) -> Handed:
     records = {
         name: TensorRecord.model_validate(record, strict=False) for name, record in answer["tensors"].items()
     }
+    for record in records.values():
+        check_file_name(record.file, folder)
+        check_inside(folder / record.file)
     tensors = read_recorded(folder, records, verify=True)
     tensors.update({name: tensors[leader] for name, leader in leaders(answer["ties"]).items()})
     return Handed(

@@ -101,7 +101,8 @@ def _damaged(path: Path, error: Exception) -> CorruptFileError:
 
 
 def _check_entries(entries: list[zipfile.ZipInfo], path: Path, size: int) -> ZipKind:
-    names = [entry.filename for entry in entries]
+    # torch looks for an entry whatever the case of its name.
+    names = [entry.filename.casefold() for entry in entries]
     if len(set(names)) < len(names):
         raise UnsafeFileError(
             f"{path}: has two entries of the same name, which readers could take in two ways"
@@ -118,7 +119,7 @@ def _check_entries(entries: list[zipfile.ZipInfo], path: Path, size: int) -> Zip
             f"{path}: has {size} bytes and unpacks to {total}; torch never compresses. "
             "If you compressed it yourself, unpack it and save the result"
         )
-    kind = _kind(set(names), path)
+    kind = _kind({entry.filename for entry in entries}, path)
     for entry in entries:
         if entry.filename.endswith("data.pkl") and entry.file_size > MAX_PICKLE:
             raise UnsafeFileError(

@@ -10,7 +10,6 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import isfinite
 from typing import TYPE_CHECKING
 
 import typer
@@ -19,7 +18,7 @@ from bioconvert.cli.exits import Exit, Failure, failure_of
 from bioconvert.cli.options import AsJson, Debug
 from bioconvert.cli.streams import note, show, words_on_stderr
 from bioconvert.core.errors import Problem, RuleError
-from bioconvert.report.text import plural
+from bioconvert.report.text import finite, plural
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -85,7 +84,7 @@ def _with_options(run: Callable[..., None], signature: inspect.Signature) -> Cal
 def document(name: str, data: Mapping[str, object]) -> str:
     """Write the one JSON document of a command."""
     return json.dumps(
-        _finite({"schema_version": SCHEMA_VERSION, "command": name, **data}), indent=2, allow_nan=False
+        finite({"schema_version": SCHEMA_VERSION, "command": name, **data}), indent=2, allow_nan=False
     )
 
 
@@ -139,14 +138,3 @@ def _reader_left() -> Exit:
     # Python flushes stdout once more while it ends; there must be something to flush into.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return Exit.RESOURCES
-
-
-def _finite(value: object) -> object:
-    """JSON has no NaN and no infinity: they become null."""
-    if isinstance(value, float):
-        return value if isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return value

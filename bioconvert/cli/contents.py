@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bioconvert.cli.source import Reading
-from bioconvert.report.summary import Line
+from bioconvert.report.summary import PARAMETER, Line
 from bioconvert.report.tree import TensorLine
 
 if TYPE_CHECKING:
@@ -162,12 +162,12 @@ def _architecture(manifest: Manifest) -> str | None:
 
 
 def _change(step: Mapping[str, Any]) -> tuple[str, str]:
-    was = str(step["original_class"]).rpartition(".")[2]
+    was = PARAMETER if step["parameter"] else str(step["original_class"]).rpartition(".")[2]
     if step["action"] == "serve":
         return was, str(step["name"])
     if step["into"]:
         return was, str(step["into"]).rpartition(".")[2]
-    return was, "forward rewritten" if step["edits"] else f"{step['action']} {step['name']}"
+    return was, "forward rewritten" if step["edits"] else str(step["action"])
 
 
 def _sorted(lines: list[TensorLine]) -> tuple[TensorLine, ...]:

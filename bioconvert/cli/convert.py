@@ -18,11 +18,13 @@ from bioconvert.cli.options import (
     Arch,
     ArchArgs,
     Calibration,
+    Checkpoint,
     Every,
     Format,
     InPlace,
     Inputs,
     InputShape,
+    OutIfAny,
     Overwrite,
     ReportFile,
     Resume,
@@ -52,13 +54,9 @@ if TYPE_CHECKING:
 
 
 def convert(
-    checkpoint: Annotated[
-        Path, typer.Argument(metavar="CHECKPOINT", help="A file or folder.", readable=False)
-    ],
+    checkpoint: Checkpoint,
     rules: Rules,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Folder to write, new or empty.")
-    ] = None,
+    out: OutIfAny = None,
     arch: Arch = None,
     arch_args: ArchArgs = None,
     inputs: Inputs = None,
@@ -195,4 +193,8 @@ def _save(built: Built, out: Path, writing: Writing, job: Job) -> None:
 
 
 def _classes(model: nn.Module) -> Mapping[str, str]:
-    return {path: type(module).__name__ for path, module in model.named_modules(remove_duplicate=False)}
+    from bioconvert.report.summary import PARAMETER
+
+    parameters = {name: PARAMETER for name, _ in model.named_parameters(remove_duplicate=False)}
+    modules = model.named_modules(remove_duplicate=False)
+    return parameters | {path: type(module).__name__ for path, module in modules}

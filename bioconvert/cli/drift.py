@@ -21,13 +21,13 @@ def drift(
 
     Layer by layer, in the model's order, and last end to end.
     """
-    from bioconvert import api
-    from bioconvert.report.drift import drift_tables
-
     require(folder)
     given = samples(inputs, input_shape, seed=seed)
     if given is None:
         raise OptionError("give inputs to compare on: --inputs FILE, or --input-shape as 1,3,224,224")
+    from bioconvert import api
+    from bioconvert.report.drift import drift_tables
+
     model = load_ours(folder)
     arguments = given.arguments(model)
     with step("measuring the drift"):

@@ -25,7 +25,7 @@ class Exit(IntEnum):
 
     DONE = 0
     FINDINGS = 1
-    """The command worked and found something: ``verify``, ``--check``."""
+    """The command worked and found something: ``verify``, ``diff``, ``doctor``."""
     USAGE = 2
     """The request can't be met: arguments, rules, architecture, a missing file, a target in use."""
     INPUT = 3

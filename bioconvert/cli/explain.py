@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,9 +15,11 @@ from bioconvert.cli.options import (
     AllowMissing,
     Arch,
     ArchArgs,
+    CheckpointIfAny,
     Every,
     Inputs,
     InputShape,
+    RulesIfAny,
     Seed,
     UnsafePickle,
     Weights,
@@ -44,21 +45,8 @@ def explain(
             autocompletion=explained,
         ),
     ],
-    checkpoint: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="CHECKPOINT", help="A file or folder; without one, --arch alone.", readable=False
-        ),
-    ] = None,
-    rules: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--rules",
-            "-r",
-            metavar="NAME|FILE",
-            help="A built-in rule set or a rule file; may be given again.",
-        ),
-    ] = None,
+    checkpoint: CheckpointIfAny = None,
+    rules: RulesIfAny = None,
     arch: Arch = None,
     arch_args: ArchArgs = None,
     inputs: Inputs = None,

@@ -12,7 +12,7 @@ import typer
 from bioconvert.cli.command import Answer
 from bioconvert.cli.imported import Converted, closing, read_options, save
 from bioconvert.cli.nmn_checkpoint import Request, convert_checkpoint
-from bioconvert.cli.options import Arch, ArchArgs, Overwrite, UnsafePickle, Weights
+from bioconvert.cli.options import Arch, ArchArgs, Checkpoint, Out, Overwrite, UnsafePickle, Weights
 from bioconvert.cli.source import Reading, source_of
 from bioconvert.cli.target import check_target
 
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
     from bioconvert.cli.dyna_checkpoint import Outcome
     from bioconvert.compat.nmn import Layer as NmnLayer
-
-Checkpoint = Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A file or folder.", readable=False)]
-Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write, new or empty.")]
 
 
 def nmn(

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from bioconvert.cli.command import Answer
-from bioconvert.cli.import_ import Checkpoint, Out
-from bioconvert.cli.options import Overwrite
+from bioconvert.cli.options import Checkpoint, Out, Overwrite
 from bioconvert.cli.source import find_modules_here, require
 from bioconvert.cli.streams import step
 from bioconvert.cli.target import check_target

@@ -80,6 +80,12 @@ def _text(contents: Contents, depth: int | None) -> Iterator[str | RenderableTyp
     yield checkpoint_tree(contents.tensors, title=contents.path.name or str(contents.path), depth=depth)
 
 
+def _model(architecture: str | None) -> str:
+    if architecture is None:
+        return "not known; bc.load needs factory="
+    return "its tensors alone" if architecture.startswith("tensors:") else architecture
+
+
 def _conversion(conversion: Conversion) -> Iterator[str | RenderableType]:
     from bioconvert.report.summary import summary_table
     from bioconvert.report.tables import facts
@@ -88,7 +94,7 @@ def _conversion(conversion: Conversion) -> Iterator[str | RenderableType]:
     yield facts(
         {
             "converted": conversion.source or "a model in memory",
-            "model": conversion.architecture or "not known; bc.load needs factory=",
+            "model": _model(conversion.architecture),
             "rules": ", ".join(conversion.rules),
             "written by": ", ".join(f"{name} {version}" for name, version in conversion.tool.items()),
         }

@@ -10,6 +10,7 @@ from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bioconvert.checkpoint.shards import INDEX_SUFFIX
 from bioconvert.version import __version__
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _HEAD = 1 << 20
 """Bytes of a file that are hashed at once: the header of nearly every safetensors file, and more."""
+_TAIL = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,17 +92,25 @@ _NO_OPTIONS = (
 
 
 def _files_at(path: Path) -> list[Path]:
-    return sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
+    if path.is_dir():
+        return sorted(file for file in path.iterdir() if file.is_file())
+    if not path.name.endswith(INDEX_SUFFIX):
+        return [path]
+    from bioconvert.checkpoint.layout import locate
+
+    return [path, *locate(path).files]
 
 
 def _state(file: Path) -> list[Any]:
-    """Say how a file is: its size, the time of its last change and the hash of what it begins with."""
+    """Say how a file is: its size, the time of its last change, the hash of what it begins and ends with."""
     from bioconvert.checkpoint.regular_files import open_regular
 
     found = file.stat()
     with open_regular(file) as handle:
-        head = hashlib.sha256(handle.read(_HEAD)).hexdigest()
-    return [found.st_size, found.st_mtime_ns, head]
+        parts = hashlib.sha256(handle.read(_HEAD))
+        handle.seek(max(found.st_size - _TAIL, 0))
+        parts.update(handle.read(_TAIL))
+    return [found.st_size, found.st_mtime_ns, parts.hexdigest()]
 
 
 def _to_json(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -119,6 +120,7 @@ app.add_typer(_group("Read the checkpoints of other systems.", "import ", IMPORT
 
 def run() -> None:
     """Start the command line, as the script ``bioconvert`` does."""
+    _open_what_is_closed()
     for stream in (sys.stdout, sys.stderr):
         _never_fail_to_print(stream)
     try:
@@ -131,6 +133,16 @@ def run() -> None:
 def _asked() -> str:
     """Name the command on the command line, as far as it is one."""
     return " ".join(word for word in sys.argv[1:3] if word in _WORDS)
+
+
+def _open_what_is_closed() -> None:
+    """Give stdout and stderr a place to go where the caller closed them: Python has ``None`` there."""
+    sys.stdout = sys.stdout or _nowhere()
+    sys.stderr = sys.stderr or _nowhere()
+
+
+def _nowhere() -> TextIO:
+    return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123 - open as long as the process
 
 
 def _never_fail_to_print(stream: TextIO) -> None:

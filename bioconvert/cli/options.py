@@ -14,16 +14,24 @@ from bioconvert.cli.completing import architectures, rule_sets_and_files
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A converted folder.", readable=False)]
-Rules = Annotated[
-    list[str],
-    typer.Option(
-        "--rules",
-        "-r",
-        metavar="NAME|FILE",
-        help="A built-in rule set or a rule file; may be given again.",
-        autocompletion=rule_sets_and_files,
-    ),
+Checkpoint = Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A file or folder.", readable=False)]
+CheckpointIfAny = Annotated[
+    Path | None,
+    typer.Argument(metavar="CHECKPOINT", help="A file or folder; without one, --arch alone.", readable=False),
 ]
+Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write, new or empty.")]
+OutIfAny = Annotated[
+    Path | None, typer.Option("--out", "-o", metavar="DIR", help="Folder to write, new or empty.")
+]
+_RULES = typer.Option(
+    "--rules",
+    "-r",
+    metavar="NAME|FILE",
+    help="A built-in rule set or a rule file; may be given again.",
+    autocompletion=rule_sets_and_files,
+)
+Rules = Annotated[list[str], _RULES]
+RulesIfAny = Annotated[list[str] | None, _RULES]
 Arch = Annotated[
     str | None,
     typer.Option(

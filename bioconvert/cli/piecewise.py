@@ -85,5 +85,7 @@ def _obstacle(source: Source, path: Path, *, samples: bool) -> str | None:
 
 
 def _bytes_of(path: Path) -> int:
-    files = path.iterdir() if path.is_dir() else [path]
+    from bioconvert.checkpoint.layout import locate
+
+    files = path.iterdir() if path.is_dir() else locate(path).files
     return sum(file.stat().st_size for file in files if file.is_file())

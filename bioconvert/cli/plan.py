@@ -6,9 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from bioconvert.cli.command import Answer
 from bioconvert.cli.inputs import Arguments, Samples, samples
@@ -17,6 +15,7 @@ from bioconvert.cli.options import (
     Arch,
     ArchArgs,
     Calibration,
+    CheckpointIfAny,
     Every,
     Inputs,
     InputShape,
@@ -39,12 +38,7 @@ if TYPE_CHECKING:
 
 def plan(
     rules: Rules,
-    checkpoint: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="CHECKPOINT", help="A file or folder; without one, --arch alone.", readable=False
-        ),
-    ] = None,
+    checkpoint: CheckpointIfAny = None,
     arch: Arch = None,
     arch_args: ArchArgs = None,
     inputs: Inputs = None,

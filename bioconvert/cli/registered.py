@@ -13,7 +13,7 @@ from typing import Any
 from bioconvert.core import registry
 from bioconvert.core.errors import OptionError
 from bioconvert.core.options import options_model
-from bioconvert.core.suggest import hint
+from bioconvert.core.suggest import hint, nearest
 
 _REGISTRIES = (registry.replacements, registry.mechanisms, registry.nodes)
 _USES = {
@@ -89,7 +89,10 @@ def registered(name: str) -> tuple[Registered, ...]:
 
     if name in layers.__all__:
         return (_from_class(name, getattr(layers, name)),)
-    known = registered_names() | _classes(layers.__all__)
+    # Many a class of layers is but a part of another: it is named where it is what may be meant.
+    known = registered_names()
+    meant = nearest(name, known | _classes(layers.__all__))
+    known |= set() if meant is None else {meant}
     raise OptionError(
         f"there is no layer, mechanism or node named {name!r}. {hint(name, known)} A module of a model is "
         "explained by --rules with a checkpoint or --arch"

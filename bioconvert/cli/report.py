@@ -73,6 +73,8 @@ def report(
         out = Path("report.html")
     check_report(out, path)
     given = samples(inputs, input_shape, seed=seed)
+    if history is not None:
+        require(history)
     with step(f"looking at {path}"):
         from bioconvert.cli.report_folder import folder_evidence
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -165,7 +165,8 @@ def _done(manifest: Manifest) -> Iterator[Applied]:
             continue  # a branch took over what was done to the block that it is a clone of
         for step in module["steps"]:
             if str(step["action"]).startswith(_ACTIONS):
-                yield Applied(module["path"], str(step["rule"]), str(step["action"]), _how(step))
+                path = ".".join(name for name in (module["path"], step["parameter"]) if name)
+                yield Applied(path, str(step["rule"]), str(step["action"]), _how(step))
 
 
 def _nodes(manifest: Manifest) -> Iterator[Mapping[str, Any]]:
@@ -186,8 +187,6 @@ def _how(step: Mapping[str, Any]) -> str:
         parts.append("normalisation folded in")
     if step["morph"] is not None:
         parts.append(f"goes over within {plural(int(step['morph']['steps']), 'step')}")
-    if step["parameter"]:
-        parts.append(f"on {step['parameter']}")
     return "; ".join(parts)
 
 
@@ -224,17 +223,29 @@ def _recorded_costs(manifest: Manifest, done: Iterable[Applied]) -> CostChange:
     before = [line for line in lines if line.name not in added]
     return CostChange(
         Costs(tuple(_modules_of(before, was)), None, unknown),
-        Costs(tuple(_modules_of(lines, now)), None, unknown),
+        Costs(tuple(_modules_of(lines, now, set(_added_buffers(manifest)))), None, unknown),
     )
 
 
-def _modules_of(lines: Iterable[TensorLine], kinds: Mapping[str, str] | None = None) -> Iterator[ModuleCosts]:
-    """Sum tensors up by the modules that their names tell of; floating ones count as parameters."""
+def _added_buffers(manifest: Manifest) -> Iterator[str]:
+    """Name the tensors that conversion added and that no optimizer trains."""
+    for module in (manifest.conversion or {}).get("modules", ()):
+        for step in module["steps"]:
+            for name, tensor in step["tensors"].items():
+                if tensor["kind"] == "buffer":
+                    yield ".".join(part for part in (module["path"], name) if part)
+
+
+def _modules_of(
+    lines: Iterable[TensorLine], kinds: Mapping[str, str] | None = None, buffers_known: Container[str] = ()
+) -> Iterator[ModuleCosts]:
+    """Sum tensors up by the modules that their names tell of; floating ones count as parameters, but some."""
     kinds = kinds or {}
     found: dict[str, list[int]] = {"": [0, 0, 0]}
     for line in lines:
         sums = found.setdefault(line.name.rpartition(".")[0], [0, 0, 0])
-        sums[0 if line.dtype.startswith(("F", "BF", "C")) else 1] += prod(line.shape)
+        trains = line.dtype.startswith(("F", "BF", "C")) and line.name not in buffers_known
+        sums[0 if trains else 1] += prod(line.shape)
         sums[2] += byte_count(line.dtype, line.shape) or 0
     for path, (parameters, buffers, nbytes) in found.items():
         yield ModuleCosts(path, kinds.get(path, ""), parameters, buffers, nbytes)

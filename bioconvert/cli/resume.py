@@ -70,10 +70,10 @@ def _nothing_to_do(staging: Staging) -> Answer:
 def _asked(staging: Staging, recorded: Recorded, *, unsafe_pickle: bool) -> Asked:
     try:
         asked = Asked.from_json(recorded.opening.command)
+        inspect.signature(convert).bind(**asked.arguments)
     except (KeyError, TypeError, ValueError, AttributeError):
         asked = None
-    known = inspect.signature(convert).parameters.keys()
-    if asked is None or asked.command != "convert" or not asked.arguments.keys() <= known:
+    if asked is None or asked.command != "convert":
         raise CorruptFileError(f"{staging.journal}: names no command that can be repeated; start anew")
     # Who may write to the journal must not decide that code is run.
     if asked.arguments.get("unsafe_pickle") and not unsafe_pickle:

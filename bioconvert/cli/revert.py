@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
 from bioconvert.cli.command import Answer
-from bioconvert.cli.options import Folder, Overwrite
+from bioconvert.cli.options import Folder, Out, Overwrite
 from bioconvert.cli.source import require
 from bioconvert.cli.streams import step
 from bioconvert.cli.target import check_target
@@ -16,7 +11,7 @@ from bioconvert.cli.target import check_target
 
 def revert(
     folder: Folder,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write, new or empty.")],
+    out: Out,
     overwrite: Overwrite = False,
 ) -> Answer:
     """Write the original model of a converted folder.

@@ -128,7 +128,7 @@ def build(source: Source, pager: Pager | None = None) -> Built:
         how = source.reading
         checkpoint = read_checkpoint(source.checkpoint, weights=how.weights, unsafe_pickle=how.unsafe_pickle)
     architecture = _architecture(source, checkpoint)
-    with step(f"building {architecture}"):
+    with step(_building(architecture)):
         model = architecture.build()
         load_into(model, checkpoint, source.allow_missing)
     return Built(model, checkpoint, architecture)
@@ -169,8 +169,12 @@ def _build_without_values(source: Source, path: Path, pager: Pager) -> Built:
         contents = find_tensors(path)
         described = {name: (each.dtype, each.shape) for name, each in contents.tensors.items()}
         architecture = choose_architecture(path, source.arch, source.arch_args, tensors=described)
-    with step(f"building {architecture}"):
+    with step(_building(architecture)):
         return Built(stream_model(contents, architecture, pager), path, architecture, pager)
+
+
+def _building(architecture: Architecture) -> str:
+    return "taking its tensors alone" if architecture.kind == "tensors" else f"building {architecture}"
 
 
 def _build_bare(source: Source) -> Built:

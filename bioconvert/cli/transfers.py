@@ -61,7 +61,7 @@ class Bar:
             self._bar = _bar(self._console)
             self._task = self._bar.add_task(printable(transfer.work), total=transfer.total)
             self._bar.start()
-        self._bar.update(self._task, completed=transfer.done)
+        self._bar.update(self._task, completed=transfer.done, total=transfer.total)
 
     def close(self) -> None:
         """Leave the bar as it stands, if it was drawn."""

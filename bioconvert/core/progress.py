@@ -58,6 +58,8 @@ class Transfer:
     def add(self, count: int) -> None:
         """Say that more bytes are written."""
         self.done += count
+        # What lies around the tensors, as in a training dict, is known only when it is there.
+        self.total = max(self.total, self.done)
         self._tell(None)
 
     def skip(self, count: int) -> None:

@@ -151,7 +151,9 @@ def _reason(error: Exception) -> str:
     at = f" at {place}" if place else ""
     if isinstance(error, Untraceable):
         return f"{error}{at}"
-    return f"torch.fx can't trace its forward{at} ({first_line(error)})"
+    # torch goes on with advice on how to write forwards.
+    told = first_line(error).partition(". ")[0].rstrip(".")
+    return f"torch.fx can't trace its forward{at} ({told})"
 
 
 def _random_states() -> tuple[Any, ...]:

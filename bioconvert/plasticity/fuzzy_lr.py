@@ -58,7 +58,7 @@ class FuzzyRates(Mechanism):
       silent units vary most. The layer's outputs are watched while it is trained.
 
     Args:
-        distribution: its name.
+        distribution: which of these the rates are drawn from.
         nu: :math:`\nu`, the spread.
         bounds: least and greatest rate.
         storage: ``"full"`` keeps rates in the weight's type, ``"compact"`` in a byte each.

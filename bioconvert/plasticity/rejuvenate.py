@@ -71,7 +71,7 @@ class Rejuvenate(Mechanism):
     without, for want of a count for each synapse).
 
     Args:
-        law: its name.
+        law: which of these it is.
         every: number of steps between replacements.
         d_re: :math:`d`, how fast the chance falls with the size.
         signs: whether a new weight keeps the sign of the old one, or its sign is ``drawn`` by the share of

@@ -58,7 +58,7 @@ class VolumeRates(Mechanism):
       the learning rate, to :math:`\beta` or less.
 
     Args:
-        law: its name.
+        law: which of these it is.
         base: :math:`\beta`, the rate of a weight of 0 by the reference's law; the others don't use it.
         stability: :math:`\kappa`, how fast the rate falls with the size; not used by ``multiplicative``.
         variability: :math:`\sigma`, the deviation of a rate in units of its mean.

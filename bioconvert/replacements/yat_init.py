@@ -27,7 +27,7 @@ _OF_NO_MATTER = ("per_unit", "offset", "drop_connect", "freeze_kernel", "mask")
 
 KEPT = (
     "weight and bias are kept as they are and the layer computes something else: with calibration, or "
-    "example_inputs for a layer before an activation, it is fitted to what it gave"
+    "example inputs for a layer before an activation, it is fitted to what it gave"
 )
 SIGNED = (
     "no activation goes with the layer, and a Yat unit is bounded to one side: fitted to signed outputs it "

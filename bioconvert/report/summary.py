@@ -15,6 +15,8 @@ from bioconvert.report.tables import plain_table
 from bioconvert.report.text import one_line
 
 _CALL = "(a call)"
+PARAMETER = "(a parameter)"
+"""Stands where the class of a module would, for a rule that names parameters."""
 _LEFT = {"replace": "left as it is"}
 
 

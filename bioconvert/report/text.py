@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import isfinite
 
 from bioconvert.core.sizes import size as size
@@ -58,3 +59,14 @@ def measure(value: float) -> str:
     if not isfinite(value):
         return str(value)
     return "0" if value == 0 else f"{value:.3g}"
+
+
+def finite(value: object) -> object:
+    """Make a value fit for JSON, which has no NaN and no infinity: they become null."""
+    if isinstance(value, float):
+        return value if isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return value

@@ -71,7 +71,7 @@ def read_file(origin: FileOrigin) -> Document:
     try:
         # Opening a pipe would wait for its other end, reading a device would not end.
         if path.exists() and not path.is_file():
-            raise OSError("it is no regular file")
+            raise OSError("it is a folder" if path.is_dir() else "it is no regular file")
         with path.open("rb") as file:
             return read_bytes(file.read(MAX_BYTES + 1), origin.source)
     except (OSError, ValueError) as error:

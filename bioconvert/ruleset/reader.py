@@ -45,6 +45,9 @@ def read_bytes(data: bytes, source: str) -> Document:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        if b"\0" in data:
+            # A line of a checkpoint tells nobody anything.
+            return _unusable(source, Place(source).problem("a rule file is text in YAML, this one is binary"))
         before = data[: error.start].decode("utf-8-sig")
         place = _Reader(before, source).place_at(len(before))
         return _unusable(source, place.problem("the file is not UTF-8 text"))

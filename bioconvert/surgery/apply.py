@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from bioconvert.core.errors import BioconvertError, ConversionError, Refused
+from bioconvert.core.errors import BioconvertError, CheckpointError, ConversionError, Refused, ResourceError
 from bioconvert.core.new_tensors import keeping
 from bioconvert.core.random import Stream
 from bioconvert.layers.acting import every_layer_called
@@ -222,6 +222,8 @@ class _Attempt:
             self.log.carry_out(operation.module, operation.change, step, stream=stream, values=values)
             if operation.receiver is not None and values is not None:
                 self._hand_on(operation, operation.receiver, values)
+        except (CheckpointError, ResourceError):
+            raise  # values that are read only now could not be
         except Exception as error:
             raise ConversionError(f"{operation.path!r}: {operation.how} failed: {error}") from error
         self.operations.append(operation)

@@ -151,7 +151,7 @@ def _outputs(
 
     places = {path: point.original if original else point.converted for path, point in points.items()}
     hooks = hooked(place.register_forward_hook(note(path, points[path])) for path, place in places.items())
-    with hooks, blamed("the model fails on example_inputs"):
+    with hooks, blamed("the model fails on the example inputs"):
         output = run(model, inputs)
     return {path: _flat(tensors) for path, tensors in seen.items()}, output
 

@@ -111,7 +111,8 @@ class Operation:
         old = type(self.module).__name__
         if self.borrow is not None:
             old = self.borrow.function
-        words = f"{old} → {self.name}" if self.action != f"attach {self.name}" else self.name
+        new = self.name if self.change.into is None else self.change.into.__name__
+        words = f"{old} → {new}" if self.action != f"attach {self.name}" else self.name
         if self.change.summary:
             words += f": {self.change.summary}"
         if self.change.freezes:

@@ -142,7 +142,7 @@ def execution_order(model: nn.Module, inputs: Inputs, *, training: bool = False)
         in_mode(model, training=training),
         torch.no_grad(),
         hooked(module.register_forward_pre_hook(called) for module in model.modules()),
-        blamed("the model itself fails on example_inputs"),
+        blamed("the model itself fails on the example inputs"),
     ):
         run(model, inputs)
     return list(order)

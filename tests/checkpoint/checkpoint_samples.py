@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import enum
+import functools
 import json
 import os
 from collections.abc import Callable
@@ -95,6 +97,30 @@ class Acting(nn.Module):
         super().__init__()
         self.act = act
         self.layer = nn.Linear(2, 2)
+
+
+class Mode(enum.Enum):
+    """How something is pooled."""
+
+    MEAN = 1
+    MAX = 2
+
+
+class Bound(nn.Module):
+    """Holds functions that take values along, and one that calls itself."""
+
+    def __init__(self, closed=0.1, default=0.1, partly=0.1, mode=Mode.MEAN):
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+        self.closed = lambda x: F.leaky_relu(self.layer(x), closed)
+        self.default = lambda x, slope=default: F.leaky_relu(x, slope)
+        self.partly = functools.partial(F.leaky_relu, negative_slope=partly)
+        self.mode = mode
+
+        def again(depth):
+            return again(depth - 1) if depth else closed
+
+        self.again = again
 
 
 class Apart(nn.Module):

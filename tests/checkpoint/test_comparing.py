@@ -49,6 +49,34 @@ DISTANCES = [
 ]
 
 
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        pytest.param(torch.arange(5.0)[::5], id="stride of a dimension of one"),
+        pytest.param(torch.tensor([1 + 2j, 3]).conj(), id="conjugate"),
+        pytest.param(torch.arange(6.0).view(2, 3).t(), id="transposed"),
+    ],
+)
+def test_a_tensor_that_is_a_view_has_the_bytes_of_its_values(tensor):
+    """However a file of torch lays a tensor out, its bytes are those of its values, row by row."""
+    plain = torch.tensor(tensor.tolist(), dtype=tensor.dtype)
+    code = "C64" if tensor.is_complex() else "F32"
+    assert distance(_stored(tensor, code), _stored(plain, code)) is None
+
+
+def test_a_difference_beyond_a_float_is_infinite():
+    """Two finite numbers whose difference overflows are infinitely far apart, and not called infinite."""
+    found = distance(*(_stored(torch.tensor([v, 1.0], dtype=torch.float64), "F64") for v in (1e308, -1e308)))
+    assert (found.largest, found.relative, found.not_finite) == (inf, None, 0)
+
+
+@pytest.mark.parametrize(("one", "other", "relative"), [(1e200, -1e200, 2.0), (1e308, 1.1e308, 0.1)])
+def test_numbers_whose_squares_are_beyond_a_float_have_a_relative_difference(one, other, relative):
+    """Norms are taken of scaled values, so that those of large ones are no NaN."""
+    found = distance(*(_stored(torch.tensor([v, 1.0], dtype=torch.float64), "F64") for v in (one, other)))
+    assert found.relative == pytest.approx(relative)
+
+
 @pytest.mark.parametrize(("one", "other", "expected"), DISTANCES)
 def test_distance(one, other, expected):
     """Differing values are counted, with the largest and the relative difference of the finite ones."""

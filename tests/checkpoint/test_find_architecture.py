@@ -4,7 +4,19 @@ import json
 
 import pytest
 import torch
-from checkpoint_samples import Acting, Apart, Demanding, Hidden, Meddling, Moody, Plain, Shared, Tied
+from checkpoint_samples import (
+    Acting,
+    Apart,
+    Bound,
+    Demanding,
+    Hidden,
+    Meddling,
+    Mode,
+    Moody,
+    Plain,
+    Shared,
+    Tied,
+)
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
@@ -152,6 +164,11 @@ CLASSES = [
     pytest.param(lambda: Apart(shared=False), "checkpoint_samples:Apart", id="two layers"),
     pytest.param(lambda: Apart(shared=True), None, id="one layer in place of two"),
     pytest.param(lambda: Moody(fails=False), None, id="fails to be built"),
+    pytest.param(Bound, "checkpoint_samples:Bound", id="values in functions"),
+    pytest.param(lambda: Bound(closed=0.3), None, id="value in a closure"),
+    pytest.param(lambda: Bound(default=0.3), None, id="value of a default"),
+    pytest.param(lambda: Bound(partly=0.3), None, id="value in a partial function"),
+    pytest.param(lambda: Bound(mode=Mode.MAX), None, id="member of an enumeration"),
     pytest.param(lambda: Demanding(3), None, id="needs an argument"),
     pytest.param(lambda: Plain(width=5), None, id="other argument, same layers"),
     pytest.param(lambda: Hidden(2.0), None, id="other value in the forward"),

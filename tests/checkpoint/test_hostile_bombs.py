@@ -14,6 +14,8 @@ import torch
 from checkpoint_samples import rewrite_zip, safetensors_bytes
 from hostile_samples import LEGACY, deflated, export, weights
 
+from bioconvert.checkpoint.nesting import KEYS
+
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="limits of a process are those of POSIX")
 
 MILLION = 1_000_000
@@ -172,6 +174,28 @@ def npz_claim(folder):
     return deflated(folder / "x.npz", {"a.npy": npy_claim(folder).read_bytes()})
 
 
+def endless_line(folder):
+    """Write a legacy pickle whose first name has no end."""
+    with (folder / "x.pt").open("wb") as file:
+        file.write(b"\x80\x02c")
+        file.truncate(2 << 30)
+    return folder / "x.pt"
+
+
+def dicts_in_a_ring(folder):
+    """Save a dict that is its own weights, under every key where they could be."""
+    ring = {str(number): 0 for number in range(20_000)}
+    ring.update(dict.fromkeys(KEYS, ring))
+    torch.save(ring, folder / "x.pt")
+    return folder / "x.pt"
+
+
+def text_of_nested_lists():
+    """Give a pickle that wants a text of forty lists, each of which holds the one before twice."""
+    lists = b"".join(b"]q" + bytes([n + 1, 104, n]) + b"ah" + bytes([n]) + b"a" for n in range(40))
+    return b"\x80\x02ctorch.torch_version\nTorchVersion\nq\xff]q\x00" + lists + b"h\xffh\x28\x85R."
+
+
 BOMBS = {
     "zip bomb": zip_bomb,
     "zip bomb that lies": lying_zip_bomb,
@@ -188,6 +212,9 @@ BOMBS = {
     "bytearray, zip": with_pickle(
         lambda: b"\x80\x02c__builtin__\nbytearray\n\x8a\x07" + b"\0\0\0\0\0\x10\0\x85R."
     ),
+    "line without an end, legacy": endless_line,
+    "dicts that hold one another": dicts_in_a_ring,
+    "text of nested lists": with_pickle(text_of_nested_lists),
     "lists in a header": header(lambda: '{"a":[' + "[]," * (30 << 20) + "[]]}"),
     "numbers in a header": header(lambda: '{"a":[' + "1000," * (18 << 20) + "1]}"),
     "depth in a header": header(lambda: '{"a":' * (10 << 20)),

@@ -120,6 +120,21 @@ class TestPlainPickles:
 
 
 class TestZipArchives:
+    @pytest.mark.parametrize("last", [True, False])
+    def test_a_second_pickle_whose_name_differs_in_case_only_is_refused(self, tmp_path, last):
+        """torch looks for entries whatever their case, so that it could read another than was checked."""
+        save({"w": torch.ones(1)}, tmp_path / "one.pt")
+        save({"other": torch.ones(1)}, tmp_path / "other.pt")
+        with zipfile.ZipFile(tmp_path / "other.pt") as archive:
+            second = ("one/DATA.PKL", archive.read("other/data.pkl"))
+        with zipfile.ZipFile(tmp_path / "one.pt") as archive:
+            entries = [(name, archive.read(name)) for name in archive.namelist()]
+        with zipfile.ZipFile(tmp_path / "x.pt", "w") as archive:
+            for name, content in [*entries, second] if last else [second, *entries]:
+                archive.writestr(name, content)
+        with pytest.raises(UnsafeFileError, match="two entries of the same name"):
+            read_checkpoint(tmp_path / "x.pt")
+
     def test_every_single_flipped_bit_is_found_or_harmless(self, tmp_path):
         """One flipped bit is an error of ours or changes no tensor, wherever in the archive it lies."""
         given = {"w": torch.arange(6.0), "b": torch.ones(2)}

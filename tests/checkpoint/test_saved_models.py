@@ -17,6 +17,7 @@ from bioconvert.core.errors import (
     CorruptFileError,
     OptionError,
     TargetError,
+    UnsafeFileError,
 )
 
 
@@ -442,7 +443,9 @@ def test_a_manifest_that_contradicts_itself_is_refused(tmp_path, change, reason)
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"a": 1, "a": 2}', '{"format_version": NaN}', "\0"])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{", '{"a": 1, "a": 2}', '{"format_version": NaN}', "[1e999]", "\0"]
+)
 def test_a_manifest_that_is_no_strict_json_is_corrupt(tmp_path, text):
     """A manifest must be a JSON object without duplicate keys."""
     (tmp_path / "bioconvert.json").write_text(text)
@@ -451,7 +454,7 @@ def test_a_manifest_that_is_no_strict_json_is_corrupt(tmp_path, text):
 
 
 def test_names_that_no_manifest_can_list(tmp_path):
-    """A source whose name isn't UTF-8 is told of in ASCII; a file beside its weights by such a name is refused."""
+    """A source's name that isn't UTF-8 is put down in ASCII; such a file beside its weights is refused."""
     odd = os.fsdecode(b"r\xe9sum\xe9")
     source = tmp_path / odd
     source.mkdir()
@@ -464,3 +467,29 @@ def test_names_that_no_manifest_can_list(tmp_path):
     ):
         save_model(Plain(), tmp_path / "other", source=source)
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
+def test_a_file_of_ours_that_is_a_link_out_of_the_folder_is_refused(tmp_path, name):
+    """A folder's files lie in it, or in the blob store of a model cache."""
+    source = tmp_path / "source"
+    source.mkdir()
+    save_file(Plain().state_dict(), source / "model.safetensors")
+    (source / "tokenizer.json").write_text("{}")
+    save_model(Plain(), tmp_path / "out", source=source)
+    (tmp_path / "out" / name).rename(tmp_path / "elsewhere")
+    (tmp_path / "out" / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UnsafeFileError, match=f"{name}: is a link out of its folder"):
+        load_model(tmp_path / "out")
+
+
+def test_a_link_beside_the_weights_is_not_followed_out_of_the_folder(tmp_path):
+    """What a downloaded folder only points at, as a key of the user's own, doesn't get into the output."""
+    source = tmp_path / "source"
+    source.mkdir()
+    save_file(Plain().state_dict(), source / "model.safetensors")
+    (tmp_path / "secret").write_text("secret")
+    (source / "tokenizer.json").symlink_to(tmp_path / "secret")
+    with pytest.raises(UnsafeFileError, match=r"tokenizer\.json: is a link out of its folder"):
+        save_model(Plain(), tmp_path / "out", source=source)
+    assert not (tmp_path / "out").exists()

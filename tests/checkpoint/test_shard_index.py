@@ -68,6 +68,8 @@ BAD_MAPS = [
     pytest.param({**MAP, "a.weight": ".."}, UnsafeFileError, "own folder", id="dots"),
     pytest.param({**MAP, "a.weight": ""}, UnsafeFileError, "own folder", id="empty name"),
     pytest.param({**MAP, "a.weight": "x\0y"}, UnsafeFileError, "own folder", id="NUL"),
+    pytest.param({**MAP, "a.weight": "x" * 10_000}, UnsafeFileError, "own folder", id="long name"),
+    pytest.param({**MAP, "a.weight": "\ud800"}, UnsafeFileError, "own folder", id="half a character"),
     pytest.param(
         {**MAP, "a.weight": "three.safetensors"}, CheckpointError, "1 shards are missing", id="missing"
     ),

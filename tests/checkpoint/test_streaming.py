@@ -1,22 +1,17 @@
 """A conversion whose values are read one by one writes the files of the one in memory, bit for bit."""
 
-from pathlib import Path
-
 import pytest
 import torch
+from both_ways import in_memory, saved, streamed
 from checkpoint_samples import files_in
 from safetensors.torch import save_file
 from streamed_models import Blocks
 from torch import nn
 
-import bioconvert as bc
-from bioconvert.checkpoint import load_into, parse_arch, read_checkpoint, save_model, verify_folder
-from bioconvert.checkpoint.paging import Pager
-from bioconvert.checkpoint.stored import find_tensors
-from bioconvert.checkpoint.streaming import StreamingError, stream_model
+from bioconvert.checkpoint import save_model, verify_folder
+from bioconvert.checkpoint.page_faults import StreamingError
 from bioconvert.core.errors import ArchitectureError
 
-ARCH = "streamed_models:Blocks"
 BUILT_IN = ["yat", "yat-all", "yat-cnn", "plastic", "continual", "dale", "dynamic", "identity"]
 
 
@@ -67,33 +62,6 @@ RULES = {
         ],
     },
 }
-
-
-def saved(folder: Path, model: nn.Module, *, prefix: str = "") -> Path:
-    """Write the tensors of a model."""
-    path = folder / "model.safetensors"
-    torch.manual_seed(3)
-    save_file({prefix + name: tensor.clone() for name, tensor in model.state_dict().items()}, path)
-    return path
-
-
-def in_memory(source: Path, rules, out: Path, arch: str = ARCH, **options):
-    """Convert as ``bioconvert convert`` does when it reads everything."""
-    architecture = parse_arch(arch)
-    model, checkpoint = architecture.build(), read_checkpoint(source)
-    load_into(model, checkpoint)
-    report = bc.plan(model, rules).apply()
-    save_model(model, out, arch=arch, source=checkpoint, **options)
-    return report
-
-
-def streamed(source: Path, rules, out: Path, arch: str = ARCH, budget: int = 1000, **options):
-    """Convert with next to nothing in memory."""
-    with Pager(out.parent, budget) as pager, pager.at_work():
-        model = stream_model(find_tensors(source), parse_arch(arch), pager)
-        report = bc.plan(model, rules).apply()
-        save_model(model, out, arch=arch, source=source, pager=pager, **options)
-    return report
 
 
 @pytest.mark.parametrize("rules", RULES.values(), ids=RULES)

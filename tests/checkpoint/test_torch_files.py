@@ -16,7 +16,7 @@ from torch import nn
 import bioconvert as bc
 from bioconvert.checkpoint import load_into, read_checkpoint, read_header, save_model, verify_folder
 from bioconvert.checkpoint.torch_dtypes import CODES
-from bioconvert.core.errors import CheckpointError, CorruptFileError
+from bioconvert.core.errors import CheckpointError, CorruptFileError, UnsafeFileError
 
 RULES = {"version": 1, "rules": [{"match": {"path": "first"}, "replace": {"with": "YatLinear"}}]}
 PLAIN, TIED = "checkpoint_samples:Plain", "checkpoint_samples:Tied"
@@ -150,6 +150,14 @@ class TestTrainingDicts:
         assert verify_folder(tmp_path / "out") == []
         again = read_checkpoint(tmp_path / "out" / "model.pt")
         assert again.nesting == ("model", "state_dict")
+
+    def test_a_tensor_beside_the_weights_that_claims_more_than_the_file_is_refused(self, tmp_path):
+        """An optimizer's state of 10¹² elements with a stride of 0 is no reason to allocate them."""
+        content = {"model": Plain().state_dict(), "optimizer": {"x": torch.zeros(1).expand(10**12)}}
+        torch.save(content, tmp_path / "x.pt")
+        with pytest.raises(UnsafeFileError, match="beside the weights claims 4000000000000 bytes"):
+            save(Plain(), tmp_path / "out", source=read_checkpoint(tmp_path / "x.pt"))
+        assert not (tmp_path / "out").exists()
 
     def test_what_safetensors_cannot_keep_is_named(self, trained, tmp_path, caplog):
         """A folder of safetensors has the weights alone, and a warning says what isn't there."""

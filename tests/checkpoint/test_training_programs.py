@@ -67,6 +67,14 @@ def test_a_harmless_value_beside_the_weights_is_read(tmp_path, new, given, expec
     assert type(found) in {type(expected), dict}
 
 
+def test_a_number_format_is_kept_as_what_it_was(tmp_path):
+    """What stands in for a numpy dtype is pickled as one, so that a training dict can be written again."""
+    given = {"plain": np.dtype("float32"), "turned": np.dtype(">i4"), "version": torch.__version__}
+    torch.save({"state_dict": WEIGHTS, "x": given}, tmp_path / "x")
+    found = load_pickled(tmp_path / "x", "torch zip")["x"]
+    assert pickle.loads(pickle.dumps(found, protocol=2)) == given
+
+
 @pytest.mark.parametrize("given", [np.longdouble(1), np.datetime64("2026"), np.str_("a")])
 def test_a_number_of_numpy_without_a_plain_form_is_refused(tmp_path, given):
     """Only whole and floating-point numbers of usual sizes have a stand-in."""
@@ -106,6 +114,13 @@ class TestTimm:
         assert (found.nesting, found.passed_over) == (("state_dict",), ("state_dict_ema",))
         assert same_state(dict(found.tensors), dict(trained))
         assert "passed over state_dict_ema; --weights KEY takes another" in caplog.text
+
+    def test_weights_that_were_asked_for_need_no_note(self, saved, caplog):
+        """Where one of several was chosen, nothing is said of the others."""
+        path, _, averaged = saved
+        found = read_checkpoint(path, weights="state_dict_ema")
+        assert same_state(dict(found.tensors), dict(averaged))
+        assert caplog.text == ""
 
     def test_the_averaged_weights_are_taken_where_they_are_asked_for(self, saved):
         """A key names which of several state dicts is meant."""

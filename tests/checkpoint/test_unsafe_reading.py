@@ -1,6 +1,7 @@
 """With ``--unsafe-pickle`` a file may run its code, in a process of its own that hands back plain tensors."""
 
 import contextlib
+import json
 import tempfile
 import textwrap
 from pathlib import Path
@@ -164,3 +165,41 @@ def test_a_wrong_key_is_named_as_without_code(tmp_path):
     torch.save({"model": Plain()}, tmp_path / "x.pt")
     with pytest.raises(OptionError, match=r"no weights under 'ema'.*Known: model"):
         read_checkpoint(tmp_path / "x.pt", weights="ema", unsafe_pickle=True)
+
+
+ANSWERS = [
+    pytest.param(
+        {"error": {"kind": "first_line", "message": "x"}}, CheckpointError, "^x$", id="no exception"
+    ),
+    pytest.param({"error": "x"}, CheckpointError, "no usable answer", id="no error"),
+    pytest.param({"tensors": []}, CheckpointError, "no usable answer", id="no tensors"),
+    pytest.param(
+        {"tensors": {"w": {"file": "../x", "dtype": "F32", "shape": [], "sha256": ""}}},
+        UnsafeFileError,
+        "own folder",
+        id="a file elsewhere",
+    ),
+]
+
+
+@pytest.mark.parametrize(("given", "error", "reason"), ANSWERS)
+def test_an_answer_is_not_believed(tmp_path, given, error, reason):
+    """Whatever the code puts in place of an answer is an error of ours, and nothing else is opened."""
+    code = f"""
+        import os
+        folder = os.environ["TMPDIR"]
+        open(os.path.join(folder, "answer.json"), "w").write({json.dumps(given)!r})
+        os._exit(0)
+        """
+    torch.save({"w": torch.ones(1), "x": Acts(code)}, tmp_path / "x.pt")
+    with pytest.raises(error, match=reason):
+        read_checkpoint(tmp_path / "x.pt", unsafe_pickle=True)
+
+
+def test_the_process_imports_nothing_from_the_working_directory_by_itself(tmp_path, monkeypatch):
+    """A file there that bears the name of a module of Python isn't what the process imports."""
+    (tmp_path / "json.py").write_text(f"open({str(tmp_path / 'canary')!r}, 'w')")
+    monkeypatch.chdir(tmp_path)
+    torch.save(Plain(), tmp_path / "x.pt")
+    assert read_checkpoint(tmp_path / "x.pt", unsafe_pickle=True).by_code
+    assert not (tmp_path / "canary").exists()

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import subprocess
 import sys
 import warnings
 
@@ -183,3 +184,21 @@ def test_step_is_a_spinner_on_a_terminal(monkeypatch):
     assert "reading [red]a.pt …" in drawn
     assert "left out 2" in drawn
     assert drawn.rstrip().endswith("\x1b[2K")
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", ">&- 2>&-"])
+def test_closed_streams_take_nothing_away(closed, tmp_path):
+    """A command whose caller closed stdout or stderr does its work, and words stay out of the result."""
+    run = f"{sys.executable} -m bioconvert rules init rules.yaml --json {closed}"
+    done = subprocess.run(["/bin/sh", "-c", run], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "rules.yaml").is_file()
+    assert json.loads(done.stdout or '{"file": "rules.yaml"}')["file"] == "rules.yaml"
+
+
+def test_words_have_nowhere_to_go_but_stderr(tmp_path):
+    """Where stderr is closed, notes are lost and don't come to stand in the result."""
+    run = f"{sys.executable} -m bioconvert rules show nope --json 2>&-"
+    done = subprocess.run(["/bin/sh", "-c", run], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"]["kind"] == "rules"

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 import bioconvert as bc
 import bioconvert.checkpoint as bioconvert_checkpoint
@@ -309,6 +310,16 @@ class TestAfterwards:
         assert "DigitsCNN" in ran.out
         conversion = bioconvert("inspect", converted, "--json").document["conversion"]
         assert conversion["rules"] == ["yat"]
+
+    def test_inspect_says_what_was_attached(self, bioconvert, tmp_path):
+        """What was attached is named as in the plan, once."""
+        bc.save(bc.convert(nn.Sequential(nn.Linear(8, 4)), "plastic"), tmp_path / "plastic")
+        changes = bioconvert("inspect", "plastic", "--json").document["conversion"]["changes"]
+        assert [line["becomes"] for line in changes] == [
+            "attach fuzzy_lr",
+            "attach crystallize",
+            "attach rejuvenate",
+        ]
 
 
 def test_interrupted_conversion_leaves_no_folder(bioconvert, checkpoint, monkeypatch, tmp_path):

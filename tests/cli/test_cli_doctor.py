@@ -7,6 +7,9 @@ from importlib.metadata import EntryPoint
 import pytest
 
 from bioconvert.checkpoint import publishing
+from bioconvert.checkpoint.journal import FinishedFile, Opening
+from bioconvert.checkpoint.manifest import FileRecord
+from bioconvert.checkpoint.staging import Staging
 from bioconvert.cli import health
 
 
@@ -63,13 +66,24 @@ def test_failing_plugins_are_named(monkeypatch):
 
 class TestFolder:
     def test_leftovers_are_named(self, bioconvert, tmp_path):
-        """What an unfinished conversion left is a warning that says how to go on."""
+        """What an interrupted conversion left is a warning that says what becomes of it."""
         (tmp_path / ".out.bioconvert-partial").mkdir()
         (tmp_path / ".out.bioconvert-partial" / "shard").write_text("half")
         ran = bioconvert("doctor", "--json")
         found = _findings(ran)[".out.bioconvert-partial"]
         assert (ran.code, found["ok"]) == (1, False)
-        assert found["value"] == "left by an unfinished conversion to out, 1 file"
+        assert found["value"] == "left by an interrupted conversion to out, with nothing to go on from"
+        assert "the next one there removes it" in found["advice"]
+
+    def test_unfinished_work_is_named(self, bioconvert, tmp_path):
+        """Where files were finished, the warning says how to go on."""
+        journal = Staging(tmp_path / "out").journal
+        journal.parent.mkdir()
+        opening = Opening.of({}, {})
+        file = FinishedFile(file="a.safetensors", record=FileRecord(size=1, sha256=""), tensors={})
+        journal.write_text("".join(f"{line.model_dump_json()}\n" for line in (opening, file)))
+        found = _findings(bioconvert("doctor", "--json"))[".out.bioconvert-partial"]
+        assert found["value"] == "an unfinished conversion to out, 1 finished file"
         assert "bioconvert resume out" in found["advice"]
 
     def test_a_running_conversion_is_no_leftover(self, bioconvert, tmp_path):

@@ -176,3 +176,5 @@ class TestNames:
         ran = bioconvert("explain", "YatLiner")
         assert (ran.code, ran.out) == (2, "")
         assert "Did you mean 'YatLinear'?" in ran.err
+        known = ran.err.partition("Known: ")[2].partition(", …")[0].split(", ")
+        assert set(known) <= set(registry.replacements.names())

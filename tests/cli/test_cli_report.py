@@ -95,6 +95,32 @@ class TestReport:
         assert sum(row["count"] for row in coverage["applied"]) == len(plan.applied)
         assert sum(row["count"] for row in coverage["skipped"]) == len(plan.skipped)
 
+    def test_rates_of_plasticity_are_no_parameters(self, bioconvert, tmp_path):
+        """Without the model's code, buffers that conversion added count as memory alone."""
+        bc.save(bc.convert(nn.Sequential(nn.Linear(8, 4)), "plastic"), tmp_path / "out")
+        ran = bioconvert("report", "out")
+        assert "1 layer got fuzzy_lr" in ran.out
+        assert "The number of its parameters stays the same, 36." in ran.out
+        before, after = numbers(tmp_path / "report.html")["sizes"]["nbytes"]
+        assert after > before
+
+    def test_parameters_that_rules_name_were_not_left_alone(self, bioconvert, tmp_path):
+        """Of a checkpoint without code, what a rule did to its tensors is told once."""
+        save_file({"head.weight": torch.ones(3, 2), "head.bias": torch.ones(3)}, tmp_path / "net.safetensors")
+        rule = "{match: {parameter: '**.weight'}, attach: [crystallize]}"
+        (tmp_path / "rules.yaml").write_text(f"version: 1\nrules: [{rule}]\n")
+        assert bioconvert("convert", "net.safetensors", "-r", "rules.yaml", "--out", "out").code == 0
+        assert "1 parameter got crystallize" in bioconvert("report", "out").out
+        coverage = numbers(tmp_path / "report.html")["coverage"]
+        assert [row["paths"] for row in coverage["applied"]] == ["head.weight"]
+        assert coverage["skipped"] == []
+        assert coverage["strips"][0]["cells"] == "a"
+
+    def test_a_missing_history_is_a_mistake_of_usage(self, bioconvert, folder):
+        """That a file isn't there is said before anything is looked at."""
+        ran = bioconvert("report", folder, "--history", "none.json")
+        assert (ran.code, ran.err) == (2, "error: none.json: No such file or directory\n")
+
     def test_same_folder_same_bytes(self, bioconvert, process, folder, tmp_path):
         """The page is the same in another process with another seed of hashes."""
         words = ["report", folder, "--input-shape", SHAPE]

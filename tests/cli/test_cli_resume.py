@@ -11,11 +11,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from bioconvert.checkpoint import new_files
+from bioconvert.checkpoint import new_files, save_model
 from bioconvert.checkpoint.staging import Staging, claimed
 from bioconvert.cli.demo_model import DigitsCNN
+from bioconvert.cli.job import Asked, job_of
 from bioconvert.core.errors import OptionError
 from bioconvert.core.sizes import parse_size, size
+from bioconvert.ruleset import resolve_rules
 
 ARCH = "bioconvert.cli.demo_model:DigitsCNN"
 SMALL = ("--shard-size", "4KiB")
@@ -178,6 +180,11 @@ CHANGES = [
 ]
 
 
+def key_of(file):
+    """Give what a job takes down of a file."""
+    return job_of(Asked.here("convert", {}), resolve_rules("yat"), (file,), resume=False).key
+
+
 def put_command(target, change):
     """Change the command that a journal names."""
     journal = Staging(target).journal
@@ -196,6 +203,26 @@ class TestRefusal:
         assert f"since {named} changed" in ran.err
         assert "reading" not in ran.err
         assert Staging(stopped).leftover() is not None
+
+    def test_a_change_that_no_listing_shows(self, tmp_path):
+        """Other values at the end of a large file are noticed though its size and time are as they were."""
+        path = tmp_path / "large"
+        path.write_bytes(bytes(3 << 20))
+        found, before = path.stat(), key_of(path)
+        with path.open("r+b") as handle:
+            handle.seek(-1, os.SEEK_END)
+            handle.write(b"x")
+        os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+        assert key_of(path) != before
+
+    def test_shards_that_only_an_index_names(self, tmp_path):
+        """Where an index stands for a checkpoint, its shards may not change either."""
+        save_model(DigitsCNN(), tmp_path / "model", shard_size=4096)
+        index = tmp_path / "model" / "model.safetensors.index.json"
+        before = key_of(index)
+        shard = next((tmp_path / "model").glob("*.safetensors"))
+        os.utime(shard, (1, 1))
+        assert key_of(index) != before
 
     def test_version(self, bioconvert, stopped, monkeypatch):
         """Another version of bioconvert doesn't continue."""
@@ -225,7 +252,9 @@ class TestRefusal:
 
     def test_code_is_run_only_if_asked_again(self, bioconvert, stopped):
         """A journal can't decide that unsafe files may run their code."""
-        put_command(stopped, lambda command: {**command, "arguments": {"unsafe_pickle": True}})
+        put_command(
+            stopped, lambda asked: {**asked, "arguments": {**asked["arguments"], "unsafe_pickle": True}}
+        )
         ran = bioconvert("resume", "out")
         assert ran.code == 2
         assert "give that to resume, too" in ran.err
@@ -238,6 +267,7 @@ class TestRefusal:
             pytest.param(
                 {"command": "convert", "arguments": {"depth": 1}, "folder": "."}, id="of the future"
             ),
+            pytest.param({"command": "convert", "arguments": {}, "folder": "."}, id="nothing to convert"),
         ],
     )
     def test_a_journal_without_a_command(self, bioconvert, stopped, command):
@@ -246,6 +276,17 @@ class TestRefusal:
         ran = bioconvert("resume", "out")
         assert ran.code == 3
         assert "names no command that can be repeated" in ran.err
+
+    @pytest.mark.parametrize("text", ["", "no JSON", "[1]", "[" * 100_000])
+    def test_a_journal_that_is_damaged(self, bioconvert, stopped, text):
+        """An opening that says nothing of use is that of no unfinished work."""
+        journal = Staging(stopped).journal
+        opening, *rest = map(json.loads, journal.read_text().splitlines())
+        opening["key_text"] = text
+        journal.write_text("".join(json.dumps(line) + "\n" for line in (opening, *rest)))
+        ran = bioconvert("resume", "out")
+        assert ran.code == 2
+        assert "nothing unfinished lies beside it" in ran.err
 
 
 class TestInPlace:
@@ -336,6 +377,18 @@ class TestProgress:
             r"(\S+\.safetensors): \S+ \S+ of \S+ \S+ are written, \S+ \S+/s, \d+ s left", ran.err
         )
         assert len(lines) == len(set(lines)) > 3
+
+    def test_more_than_was_expected(self):
+        """Bytes around the tensors, as of a training dict, make the whole larger."""
+        from bioconvert.cli.transfers import Lines
+        from bioconvert.core.progress import Transfer, following
+
+        said = []
+        with following(Lines(said.append)):
+            transfer = Transfer("writing out", 1 << 20)
+            transfer.add(2 << 20)
+            transfer.finish("model.pt")
+        assert [line.partition(",")[0] for line in said] == ["model.pt: 2.0 MiB of 2.0 MiB are written"]
 
     def test_a_bar_on_a_terminal(self, monkeypatch):
         """A bar with bytes, rate and remaining time is drawn once there is something to show."""

@@ -1,12 +1,16 @@
 """Converting a checkpoint that doesn't fit into memory, from the command line."""
 
+from pathlib import Path
+
 import pytest
 from safetensors.torch import save_file
 from streamed_models import Blocks
 
-from bioconvert.checkpoint import preflight, verify_folder
+from bioconvert.checkpoint import paging, preflight, save_model, verify_folder
+from bioconvert.checkpoint.paging import Pager
 
 ARCH = ("--arch", "streamed_models:Blocks")
+SHARDS = ("--shard-size", "60KB")
 
 
 @pytest.fixture
@@ -75,6 +79,15 @@ class TestLittleMemory:
         assert done.code == 0
         assert "of memory, and 100.0 KiB are free: its tensors are read one by one" in done.err
 
+    def test_an_index_stands_for_its_shards(self, bioconvert, tmp_path):
+        """It is the size of the tensors that counts, not that of the file that is named."""
+        save_model(Blocks(), tmp_path / "model", shard_size=50_000)
+        (tmp_path / "model" / "bioconvert.json").unlink()
+        index = tmp_path / "model" / "model.safetensors.index.json"
+        done = bioconvert("convert", index, *ARCH, "--rules", "yat", "--out", tmp_path / "out")
+        assert done.code == 0
+        assert "its tensors are read one by one" in done.err
+
     def test_what_cannot_be_streamed_is_refused_before_it_is_read(self, bioconvert, checkpoint, tmp_path):
         """A conversion that needs more memory than there is ends with exit code 4 and the numbers."""
         done = bioconvert(
@@ -92,3 +105,93 @@ class TestLittleMemory:
         )
         assert done.code == 0
         assert "one by one" not in done.err
+
+
+class TestInterruptions:
+    """A streamed conversion is stopped, continued and put in place like any other."""
+
+    @pytest.fixture(autouse=True)
+    def _nothing_in_memory(self, monkeypatch):
+        monkeypatch.setattr(Pager.__init__, "__defaults__", (0,))
+
+    @pytest.fixture
+    def folder(self, checkpoint, tmp_path):
+        """The checkpoint as the only file of a folder."""
+        (tmp_path / "model").mkdir()
+        checkpoint.rename(tmp_path / "model" / "model.safetensors")
+        return tmp_path / "model"
+
+    @pytest.fixture
+    def whole(self, bioconvert, folder, tmp_path):
+        """The files of a conversion in memory that nothing interrupted."""
+        done = bioconvert(
+            "convert",
+            folder,
+            *ARCH,
+            "--rules",
+            "plastic",
+            "--out",
+            tmp_path / "whole",
+            *SHARDS,
+            "--no-stream",
+        )
+        assert done.code == 0
+        return files_in(tmp_path / "whole")
+
+    @pytest.mark.parametrize("place", ["beside", "in place"])
+    @pytest.mark.parametrize("go_on", [("resume",), ("convert", "--resume", "--no-stream")])
+    def test_interrupted_and_resumed(self, bioconvert, folder, whole, tmp_path, monkeypatch, place, go_on):
+        """What an interrupt in the midst of reading leaves is continued to the same bytes."""
+        before = files_in(folder)
+        target = folder if place == "in place" else tmp_path / "out"
+        where = ("--in-place",) if place == "in place" else ("--out", target)
+        words = (folder, *ARCH, "--rules", "plastic", *where, *SHARDS)
+        with monkeypatch.context() as patch:
+            patch.setattr(Pager, "blocks", interrupting(Pager.blocks, calls=12))
+            assert bioconvert("convert", *words, "--stream").code == 130
+        assert files_in(folder) == before
+        command, *options = go_on
+        arguments = (target,) if command == "resume" else (*words, *options)
+        done = bioconvert(command, *arguments)
+        assert done.code == 0, done.err
+        assert files_in(target) == whole
+        assert verify_folder(target) == []
+
+    @pytest.mark.parametrize("moment", [1, 3, 5])
+    def test_interrupted_while_values_are_read(self, bioconvert, folder, tmp_path, monkeypatch, moment):
+        """Nothing is left of an interrupt before the first file is finished."""
+        monkeypatch.setattr(Pager, "_read", interrupting(Pager._read, calls=moment))
+        done = bioconvert(
+            "convert", folder, *ARCH, "--rules", "plastic", "--out", tmp_path / "out", "--stream"
+        )
+        assert done.code == 130
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
+
+    def test_a_full_disk(self, bioconvert, folder, tmp_path, monkeypatch):
+        """Changed values that find no room end in exit code 4."""
+        with Path("/dev/full").open("r+b", buffering=0) as full:
+            monkeypatch.setattr(paging.tempfile, "TemporaryFile", lambda **_: full)
+            done = bioconvert(
+                "convert", folder, *ARCH, "--rules", "plastic", "--out", tmp_path / "out", "--stream"
+            )
+        assert done.code == 4
+        assert "changed values can't be put into a temporary file there (No space left on device)" in done.err
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
+
+
+def interrupting(method, *, calls):
+    """Give a method that the user interrupts at a call."""
+    done = []
+
+    def interrupted(*arguments):
+        done.append(arguments)
+        if len(done) == calls:
+            raise KeyboardInterrupt
+        return method(*arguments)
+
+    return interrupted
+
+
+def files_in(folder):
+    """Give the bytes of every file in a folder."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}

@@ -92,6 +92,10 @@ class TestByName:
         document = bioconvert("inspect", converted, "--json").document
         assert document["conversion"]["architecture"] == "tensors:tree"
         assert len(document["tensors"]) == len(tensors()) + 2
+        assert document["conversion"]["changes"] == [
+            {"count": 1, "was": "(a parameter)", "becomes": f"attach {name}", "reason": ""}
+            for name in ("fuzzy_lr", "crystallize")
+        ]
 
     def test_revert_gives_the_tensors_back(self, bioconvert, converted):
         """Reverting leaves the source's tensors."""

@@ -181,7 +181,7 @@ RULES = [
     pytest.param("none.yaml", r"^none\.yaml: the file can't be read: No such file", id="suffix"),
     pytest.param("a\0.yaml", r"^a \.yaml: the file can't be read: embedded null byte", id="null byte"),
     pytest.param("x" * 10_000 + ".yaml", r"the file can't be read: File name too long", id="long path"),
-    pytest.param(Path("/"), r"^/: the file can't be read: it is no regular file", id="folder"),
+    pytest.param(Path("/"), r"^/: the file can't be read: it is a folder", id="folder"),
     pytest.param(
         Path("/dev/zero"), r"^/dev/zero: the file can't be read: it is no regular file", id="device"
     ),
@@ -202,6 +202,13 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.yaml")
     with pytest.raises(RuleError, match="it is no regular file"):
         resolve_rules(tmp_path / "pipe.yaml")
+
+
+def test_a_checkpoint_among_the_rules(tmp_path):
+    """A binary file is named as such, without a line of it."""
+    (tmp_path / "a.pt").write_bytes(b"PK\x03\x04\0\0archive/data.pkl\x80\x02")
+    with pytest.raises(RuleError, match=r"a\.pt: a rule file is text in YAML, this one is binary$"):
+        resolve_rules(tmp_path / "a.pt")
 
 
 def test_an_unreadable_encoding(tmp_path):

@@ -87,7 +87,7 @@ def test_text_and_json():
 
 
 BAD_INPUTS = [
-    pytest.param((torch.ones(2, 5),), "fails on example_inputs", id="wrong shape"),
+    pytest.param((torch.ones(2, 5),), "fails on the example inputs", id="wrong shape"),
     pytest.param(None, "needs example_inputs", id="none"),
     pytest.param(3, "tuple of positional", id="a number"),
 ]

@@ -278,7 +278,7 @@ def test_inputs_that_the_model_cannot_take():
     """The error comes before anything is changed, and blames the inputs."""
     model = Mlp()
     before = state(model)
-    with pytest.raises(bc.BioconvertError, match="the model itself fails on example_inputs"):
+    with pytest.raises(bc.BioconvertError, match="the model itself fails on the example inputs"):
         bc.convert(model, "yat-all", example_inputs=(torch.ones(2, 5),))
     assert state(model) == before
 

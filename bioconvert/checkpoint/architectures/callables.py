@@ -38,7 +38,9 @@ def _find(name: str) -> Any:
         ) from None
     for attribute in attributes.split("."):
         if not hasattr(found, attribute):
-            known = [each for each in vars(found) if not each.startswith("_")]
+            known = [
+                each for each, value in vars(found).items() if callable(value) and not each.startswith("_")
+            ]
             raise ArchitectureError(f"{name}: {module_name} has no {attribute!r}. {hint(attribute, known)}")
         found = getattr(found, attribute)
     if not callable(found):

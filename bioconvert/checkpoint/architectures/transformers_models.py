@@ -21,7 +21,7 @@ from bioconvert.graph.classes import original_class
 def _build(name: str, args: Args) -> nn.Module:
     transformers = import_with_torchvision("transformers")
     cls = _class(transformers, name)
-    config = dict(args)
+    config = _without_downloads(args)
     model_type = config.pop("model_type", None)
     own = getattr(cls, "config_class", None)
     if model_type in transformers.CONFIG_MAPPING:
@@ -37,6 +37,17 @@ def _build(name: str, args: Args) -> nn.Module:
         built.use_pretrained_backbone = False  # it would be downloaded, and its weights are in the checkpoint
     model: nn.Module = cls(built)
     return model
+
+
+def _without_downloads(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what building would fetch: a backbone's weights, and code from a hub's repository."""
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            found[key] = _without_downloads(value)
+        elif not (key.endswith("_implementation") and "/" in str(value)):
+            found[key] = False if key == "use_pretrained_backbone" else value
+    return found
 
 
 def _class(transformers: Any, name: str) -> Any:
@@ -73,6 +84,13 @@ def from_config(config: Mapping[str, Any]) -> Candidate:
     if not isinstance(names, list) or not names or not isinstance(names[0], str):
         raise ArchitectureError(
             "the config must name the model's class under 'architectures', such as GPT2LMHeadModel"
+        )
+    if not names[
+        0
+    ].isidentifier():  # a full name is imported, which only a caller or our manifest may ask for
+        raise ArchitectureError(
+            f"the config must name a class of transformers, not {names[0][:200]!r}; name your own by "
+            "--arch package.module:callable"
         )
     return names[0], _without_origin(config)
 

@@ -1,1 +1,1 @@
-"""The commands about rule sets: ``bioconvert rules list|show|check|schema``."""
+"""The commands about rule sets: ``bioconvert rules list|show|check|schema|init``."""

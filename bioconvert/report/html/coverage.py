@@ -126,7 +126,17 @@ def _strips(outcomes: Iterable[Outcome], order: Sequence[str]) -> Iterable[RuleS
         fates[outcome.path] = fates.get(outcome.path, False) or isinstance(outcome, Applied)
     for rule, fates in list(by_rule.items())[:ROWS]:
         done = sum(fates.values())
-        yield RuleStrip(short(rule), done, len(fates) - done, _cells(fates, order))
+        yield RuleStrip(short(rule), done, len(fates) - done, _cells(_of_modules(fates, order), order))
+
+
+def _of_modules(fates: Mapping[str, bool], order: Sequence[str]) -> Mapping[str, bool]:
+    """Lay what befell a parameter, which a rule may name, to its module."""
+    modules, found = set(order), dict(fates)
+    for path, done in fates.items():
+        owner = path.rpartition(".")[0]
+        if path not in modules and owner in modules:
+            found[owner] = found.get(owner, False) or done
+    return found
 
 
 def _cells(fates: Mapping[str, bool], order: Sequence[str]) -> str:

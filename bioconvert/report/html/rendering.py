@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from math import isfinite
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -13,7 +12,7 @@ from bioconvert.report.costs import change
 from bioconvert.report.html import drawing
 from bioconvert.report.html.evidence import Evidence
 from bioconvert.report.html.page import page_of, timeline
-from bioconvert.report.text import amount, measure, plural, size
+from bioconvert.report.text import amount, finite, measure, plural, size
 from bioconvert.version import __version__
 
 GENERATOR = "bioconvert"
@@ -43,7 +42,7 @@ def numbers_of(evidence: Evidence) -> dict[str, object]:
 
 def embedded(value: object) -> str:
     """Write JSON that may stand inside a script element: no text in it can end that."""
-    text = json.dumps(_finite(value), separators=(",", ":"), allow_nan=False)
+    text = json.dumps(finite(value), separators=(",", ":"), allow_nan=False)
     return text.translate(_UNSAFE)
 
 
@@ -73,14 +72,3 @@ def _percent(share: float) -> str:
 
 def _commas(count: int) -> str:
     return f"{count:,}"
-
-
-def _finite(value: object) -> object:
-    """JSON has no NaN and no infinity: they become null."""
-    if isinstance(value, float):
-        return value if isfinite(value) else None
-    if isinstance(value, dict):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bioconvert.report.html.evidence import Evidence
 from bioconvert.report.text import amount, measure, plural, short
@@ -31,6 +31,12 @@ _MEANING = {
     "wrap": "A wrapped block is a node of an organism: while the model is trained it may grow branches and "
     "lose them again.",
 }
+
+
+class _Change(NamedTuple):
+    noun: str
+    nouns: str
+    fate: str
 
 
 def lead_of(evidence: Evidence) -> tuple[str, str]:
@@ -119,25 +125,27 @@ def _done(evidence: Evidence) -> str:
 
 def _changes(
     applied: Iterable[Applied], was: Mapping[str, str], now: Mapping[str, str], *, planned: bool
-) -> list[tuple[str, int]]:
-    """Count the changes of each kind; a hash stands for their number."""
+) -> list[tuple[_Change, int]]:
+    """Count the changes of each kind."""
     became, given = ("would become", "would be given") if planned else ("became", "got")
-    found: Counter[str] = Counter()
+    found: Counter[_Change] = Counter()
     # Replacements come first: they are what a reader asks for.
     for outcome in sorted(applied, key=lambda outcome: outcome.action != "replace"):
         old, new = was.get(outcome.path, ""), now.get(outcome.path, "")
+        noun = "layer" if outcome.path in was else "parameter"
         if outcome.action == "replace":
             into = new if new and new != old else "others"
-            found[f"# {old or 'layers'} {became} {into}"] += 1
+            found[_Change(old or "layer", old or "layers", f"{became} {into}")] += 1
         elif outcome.action.startswith("attach "):
-            found[f"# layers {given} {outcome.action.removeprefix('attach ')}"] += 1
+            mechanism = outcome.action.removeprefix("attach ")
+            found[_Change(noun, f"{noun}s", f"{given} {mechanism}")] += 1
         else:
-            found[f"# blocks {became} nodes of an organism"] += 1
+            found[_Change("block", "blocks", f"{became} part of an organism")] += 1
     return list(found.items())
 
 
-def _listed(changes: list[tuple[str, int]]) -> str:
-    shown = [short(what).replace("#", f"{count:,}", 1) for what, count in changes[:_KINDS]]
+def _listed(changes: list[tuple[_Change, int]]) -> str:
+    shown = [short(f"{plural(n, c.noun, c.nouns)} {c.fate}") for c, n in changes[:_KINDS]]
     if len(changes) > _KINDS:
         shown.append(f"and {plural(sum(n for _, n in changes[_KINDS:]), 'more change')}")
     return ", ".join(shown)
