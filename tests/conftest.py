@@ -5,7 +5,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from bioconvert.checkpoint.torchvision_ops import import_torchvision, import_with_torchvision
+from bioconvert.checkpoint.architectures.torchvision_ops import import_torchvision, import_with_torchvision
 
 
 @pytest.fixture(autouse=True)

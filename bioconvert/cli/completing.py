@@ -49,9 +49,9 @@ def explained(context: typer.Context, incomplete: str) -> list[str]:
 
 def _modules(checkpoint: Path) -> Iterator[str]:
     """Name the modules of a checkpoint whose header can be read at once."""
-    from bioconvert.checkpoint.layout import locate
-    from bioconvert.checkpoint.sniff import sniff
-    from bioconvert.checkpoint.stored import find_tensors
+    from bioconvert.checkpoint.files.sniff import sniff
+    from bioconvert.checkpoint.formats.layout import locate
+    from bioconvert.checkpoint.formats.stored import find_tensors
 
     try:
         if any(sniff(file) != "safetensors" for file in locate(checkpoint).files):

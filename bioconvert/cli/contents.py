@@ -15,8 +15,8 @@ from bioconvert.report.summary import PARAMETER, Line
 from bioconvert.report.tree import TensorLine
 
 if TYPE_CHECKING:
-    from bioconvert.checkpoint.layout import Layout
-    from bioconvert.checkpoint.manifest import Manifest
+    from bioconvert.checkpoint.folders.manifest import Manifest
+    from bioconvert.checkpoint.formats.layout import Layout
 
 _AS_USUAL = Reading()
 
@@ -79,9 +79,9 @@ def read_contents(path: Path, reading: Reading = _AS_USUAL) -> Contents:
     Raises:
         CheckpointError: it is unsafe, corrupt or no checkpoint.
     """
-    from bioconvert.checkpoint.layout import MANIFEST, locate
-    from bioconvert.checkpoint.manifest import read_manifest
-    from bioconvert.checkpoint.sniff import sniff
+    from bioconvert.checkpoint.files.sniff import sniff
+    from bioconvert.checkpoint.folders.manifest import read_manifest
+    from bioconvert.checkpoint.formats.layout import MANIFEST, locate
 
     layout = locate(path, unsafe_pickle=reading.unsafe_pickle)
     if reading.weights is None and layout.format == "bioconvert":
@@ -92,7 +92,7 @@ def read_contents(path: Path, reading: Reading = _AS_USUAL) -> Contents:
 
 
 def _from_manifest(path: Path, manifest: Manifest) -> Contents:
-    from bioconvert.checkpoint.dtypes import byte_count
+    from bioconvert.checkpoint.files.dtypes import byte_count
 
     lines = [TensorLine(name, record.dtype, record.shape) for name, record in manifest.tensors.items()]
     return Contents(
@@ -107,8 +107,8 @@ def _from_manifest(path: Path, manifest: Manifest) -> Contents:
 
 
 def _from_headers(layout: Layout) -> Contents:
-    from bioconvert.checkpoint.header import read_header
-    from bioconvert.checkpoint.shards import check_names
+    from bioconvert.checkpoint.files.header import read_header
+    from bioconvert.checkpoint.files.shards import check_names
 
     headers = {file: read_header(file) for file in layout.files}
     if layout.index is not None:
@@ -126,7 +126,7 @@ def _from_headers(layout: Layout) -> Contents:
 
 def _from_tensors(path: Path, layout: Layout, reading: Reading) -> Contents:
     from bioconvert.checkpoint import read_checkpoint
-    from bioconvert.checkpoint.torch_dtypes import CODES
+    from bioconvert.checkpoint.tensors.torch_dtypes import CODES
 
     found = read_checkpoint(path, weights=reading.weights, unsafe_pickle=reading.unsafe_pickle)
     return Contents(

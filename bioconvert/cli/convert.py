@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from bioconvert.api import Drift, Report
-    from bioconvert.checkpoint.journal import Job
+    from bioconvert.checkpoint.output.journal import Job
     from bioconvert.report.summary import Line
     from bioconvert.surgery.costs import CostChange
 
@@ -82,7 +82,7 @@ def convert(
     Nothing is written unless everything went well.
     """
     asked = Asked.here("convert", locals())
-    from bioconvert.checkpoint.output_folder import check_begun
+    from bioconvert.checkpoint.output.output_folder import check_begun
     from bioconvert.ruleset import resolve_rules
 
     ruleset = resolve_rules(list(rules))
@@ -135,8 +135,8 @@ class _Done:
 
 
 def _convert(prepared: Prepared, out: Path, writing: Writing, job: Job) -> _Done:
-    from bioconvert.checkpoint.layout import MANIFEST
-    from bioconvert.checkpoint.manifest import read_manifest
+    from bioconvert.checkpoint.folders.manifest import read_manifest
+    from bioconvert.checkpoint.formats.layout import MANIFEST
     from bioconvert.report.summary import summary_lines
     from bioconvert.surgery.costs import CostChange, costs_of
 

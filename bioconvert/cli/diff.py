@@ -19,8 +19,8 @@ from bioconvert.report.text import measure, plural, shape
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from bioconvert.checkpoint.comparing import Distance
-    from bioconvert.checkpoint.stored import Contents
+    from bioconvert.checkpoint.formats.comparing import Distance
+    from bioconvert.checkpoint.formats.stored import Contents
     from bioconvert.cli.differences import Changed, Differences, Form, ModuleChange
 
 _OPTIONS_SHOWN = 4
@@ -47,7 +47,7 @@ def diff(
     Their tensors by name, type, shape and value, and in converted folders what became of each module. The
     exit code is 1 if they differ. NaN counts as equal to NaN, and 0 as equal to -0.
     """
-    from bioconvert.checkpoint.stored import find_tensors
+    from bioconvert.checkpoint.formats.stored import find_tensors
     from bioconvert.cli.differences import find_differences
 
     for path in (a, b):

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bioconvert.checkpoint.manifest import Manifest
-from bioconvert.checkpoint.stored import Contents, Stored
+from bioconvert.checkpoint.folders.manifest import Manifest
+from bioconvert.checkpoint.formats.stored import Contents, Stored
 
 if TYPE_CHECKING:
-    from bioconvert.checkpoint.comparing import Distance
+    from bioconvert.checkpoint.formats.comparing import Distance
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,7 @@ def _changed(name: str, one: Stored, other: Stored, *, values: bool) -> Changed 
 
 def _distance(one: Stored, other: Stored) -> Distance | None:
     # Names and shapes are compared without numpy, whose import takes as long as all the rest.
-    from bioconvert.checkpoint.comparing import distance
+    from bioconvert.checkpoint.formats.comparing import distance
 
     return distance(one, other)
 

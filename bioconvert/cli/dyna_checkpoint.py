@@ -73,7 +73,7 @@ def convert_checkpoint(asked: Request) -> Outcome:
 
 def _without_code(asked: Request, checkpoint: Checkpoint) -> Outcome:
     from bioconvert.checkpoint import parse_arch
-    from bioconvert.checkpoint.assigning import assign
+    from bioconvert.checkpoint.models.assigning import assign
     from bioconvert.compat.dyna import read
 
     imported = read(checkpoint.tensors, options=asked.options)

@@ -76,7 +76,7 @@ def plugins() -> Iterator[Finding]:
 
 def machine() -> Iterator[Finding]:
     """Look at processors, memory and devices."""
-    from bioconvert.checkpoint.preflight import memory_limit
+    from bioconvert.checkpoint.output.preflight import memory_limit
 
     usable, present = len(os.sched_getaffinity(0)), os.cpu_count() or 1
     yield Finding("machine", "processors", True, f"{usable} of {present} usable")
@@ -156,7 +156,7 @@ def _abilities(place: Path) -> Iterator[Finding]:
 
 
 def _exchanges(place: Path) -> bool:
-    from bioconvert.checkpoint.publishing import exchange
+    from bioconvert.checkpoint.output.publishing import exchange
 
     one, other = place / "one", place / "other"
     one.mkdir()
@@ -174,7 +174,7 @@ def _locks(place: Path) -> bool:
 
 
 def _leftovers(place: Path) -> Iterator[Finding]:
-    from bioconvert.checkpoint.staging import Staging
+    from bioconvert.checkpoint.output.staging import Staging
 
     for found in sorted(place.glob(_LEFTOVERS)):
         target = place / found.name.removeprefix(".").removesuffix(".bioconvert-partial")

@@ -97,10 +97,10 @@ def samples(file: Path | None, shape: str | None, *, seed: int) -> Samples | Non
 
 def read_tensors(file: Path) -> dict[str, torch.Tensor]:
     """Read a file of named tensors; positional ones are named by their numbers."""
-    from bioconvert.checkpoint.nesting import check_tensors
-    from bioconvert.checkpoint.pickled import load_pickled
-    from bioconvert.checkpoint.safetensors_reader import read_safetensors
-    from bioconvert.checkpoint.sniff import sniff
+    from bioconvert.checkpoint.files.sniff import sniff
+    from bioconvert.checkpoint.formats.nesting import check_tensors
+    from bioconvert.checkpoint.formats.pickled import load_pickled
+    from bioconvert.checkpoint.tensors.safetensors_reader import read_safetensors
 
     if _is_numpy(file):
         return _read_numpy(file)
@@ -146,7 +146,7 @@ def _arranged(model: nn.Module, tensors: dict[str, torch.Tensor]) -> Arguments:
 
 
 def _is_numpy(file: Path) -> bool:
-    from bioconvert.checkpoint.regular_files import open_regular
+    from bioconvert.checkpoint.files.regular_files import open_regular
 
     with open_regular(file) as stream:
         if stream.read(len(_NPY)) == _NPY:
@@ -163,7 +163,7 @@ def _is_numpy(file: Path) -> bool:
 
 
 def _entries(file: Path, stream: BinaryIO) -> list[zipfile.ZipInfo]:
-    from bioconvert.checkpoint.zip_archive import check_directory
+    from bioconvert.checkpoint.files.zip_archive import check_directory
 
     check_directory(stream, file)
     try:

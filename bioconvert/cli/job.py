@@ -10,11 +10,11 @@ from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bioconvert.checkpoint.shards import INDEX_SUFFIX
+from bioconvert.checkpoint.files.shards import INDEX_SUFFIX
 from bioconvert.version import __version__
 
 if TYPE_CHECKING:
-    from bioconvert.checkpoint.journal import Job
+    from bioconvert.checkpoint.output.journal import Job
     from bioconvert.ruleset import RuleSet
 
 _HEAD = 1 << 20
@@ -62,7 +62,7 @@ def job_of(asked: Asked, ruleset: RuleSet, files: Iterable[Path | None], *, resu
         files: what it reads, files or folders, where they are given.
         resume: whether it goes on with what an interrupted run has left.
     """
-    from bioconvert.checkpoint.journal import Job, digest_of_values
+    from bioconvert.checkpoint.output.journal import Job, digest_of_values
 
     options = {name: _to_json(value) for name, value in asked.arguments.items() if name not in _NO_OPTIONS}
     key = {
@@ -96,14 +96,14 @@ def _files_at(path: Path) -> list[Path]:
         return sorted(file for file in path.iterdir() if file.is_file())
     if not path.name.endswith(INDEX_SUFFIX):
         return [path]
-    from bioconvert.checkpoint.layout import locate
+    from bioconvert.checkpoint.formats.layout import locate
 
     return [path, *locate(path).files]
 
 
 def _state(file: Path) -> list[Any]:
     """Say how a file is: its size, the time of its last change, the hash of what it begins and ends with."""
-    from bioconvert.checkpoint.regular_files import open_regular
+    from bioconvert.checkpoint.files.regular_files import open_regular
 
     found = file.stat()
     with open_regular(file) as handle:

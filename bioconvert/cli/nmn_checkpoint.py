@@ -68,7 +68,7 @@ def convert_checkpoint(asked: Request) -> Converted[Layer]:
 
 
 def _layers_only(asked: Request, checkpoint: Checkpoint) -> Converted[Layer]:
-    from bioconvert.checkpoint.assigning import assign
+    from bioconvert.checkpoint.models.assigning import assign
     from bioconvert.compat.nmn import LayersOnly, read
     from bioconvert.compat.nmn.layers_only import arguments_for
 

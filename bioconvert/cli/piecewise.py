@@ -14,7 +14,7 @@ from bioconvert.core.errors import OptionError
 from bioconvert.core.sizes import size
 
 if TYPE_CHECKING:
-    from bioconvert.checkpoint.paging import Pager
+    from bioconvert.checkpoint.models.paging import Pager
 
 _COPIES = 2
 """How often the tensors are in memory at once: as they were read, and in the model."""
@@ -37,7 +37,7 @@ def paging(source: Source, stream: bool | None, out: Path | None, *, samples: bo
     if not _streams(source, stream, samples=samples):
         yield None
         return
-    from bioconvert.checkpoint.paging import Pager
+    from bioconvert.checkpoint.models.paging import Pager
 
     folder = Path(tempfile.gettempdir()) if out is None else out.absolute().parent
     with Pager(folder) as pager:
@@ -52,7 +52,7 @@ def _streams(source: Source, stream: bool | None, *, samples: bool) -> bool:
         if obstacle is not None:
             raise OptionError(f"--stream can't be had: {obstacle}")
         return True
-    from bioconvert.checkpoint.preflight import check_memory, memory_limit
+    from bioconvert.checkpoint.output.preflight import check_memory, memory_limit
 
     need, limit = _COPIES * _bytes_of(source.checkpoint), memory_limit()
     if limit is None or need <= limit.free:
@@ -74,8 +74,8 @@ def _obstacle(source: Source, path: Path, *, samples: bool) -> str | None:
         return "parameters that the checkpoint lacks (--allow-missing) are made in memory"
     if source.reading.weights is not None:
         return "--weights names a part of a training checkpoint"
-    from bioconvert.checkpoint.layout import locate
-    from bioconvert.checkpoint.sniff import sniff
+    from bioconvert.checkpoint.files.sniff import sniff
+    from bioconvert.checkpoint.formats.layout import locate
 
     layout = locate(path, unsafe_pickle=source.reading.unsafe_pickle)
     if layout.format == "bioconvert":
@@ -85,7 +85,7 @@ def _obstacle(source: Source, path: Path, *, samples: bool) -> str | None:
 
 
 def _bytes_of(path: Path) -> int:
-    from bioconvert.checkpoint.layout import locate
+    from bioconvert.checkpoint.formats.layout import locate
 
     files = path.iterdir() if path.is_dir() else locate(path).files
     return sum(file.stat().st_size for file in files if file.is_file())

@@ -12,11 +12,11 @@ import torch
 from torch import nn
 
 from bioconvert.checkpoint import Architecture, Manifest, read_manifest
-from bioconvert.checkpoint.dtypes import byte_count
-from bioconvert.checkpoint.layout import MANIFEST, locate
-from bioconvert.checkpoint.shards import read_text
-from bioconvert.checkpoint.strict_json import parse_object
-from bioconvert.checkpoint.torch_dtypes import TORCH_DTYPES
+from bioconvert.checkpoint.files.dtypes import byte_count
+from bioconvert.checkpoint.files.shards import read_text
+from bioconvert.checkpoint.files.strict_json import parse_object
+from bioconvert.checkpoint.formats.layout import MANIFEST, locate
+from bioconvert.checkpoint.tensors.torch_dtypes import TORCH_DTYPES
 from bioconvert.cli.contents import read_contents
 from bioconvert.cli.report_weights import converted_weights, file_weights, recorded_weights
 from bioconvert.cli.source import find_modules_here

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from bioconvert.checkpoint.dtypes import byte_count
-from bioconvert.checkpoint.header import TensorEntry, header_of, read_header
-from bioconvert.checkpoint.layout import locate
-from bioconvert.checkpoint.manifest import Manifest, TensorRecord
-from bioconvert.checkpoint.recorded_entry import entry_for
-from bioconvert.checkpoint.regular_files import open_regular, read_at
-from bioconvert.checkpoint.sniff import sniff
-from bioconvert.checkpoint.ties import leaders
-from bioconvert.checkpoint.torch_dtypes import TORCH_DTYPES
+from bioconvert.checkpoint.files.dtypes import byte_count
+from bioconvert.checkpoint.files.header import TensorEntry, header_of, read_header
+from bioconvert.checkpoint.files.regular_files import open_regular, read_at
+from bioconvert.checkpoint.files.sniff import sniff
+from bioconvert.checkpoint.folders.manifest import Manifest, TensorRecord
+from bioconvert.checkpoint.folders.recorded_entry import entry_for
+from bioconvert.checkpoint.formats.layout import locate
+from bioconvert.checkpoint.tensors.ties import leaders
+from bioconvert.checkpoint.tensors.torch_dtypes import TORCH_DTYPES
 from bioconvert.report.html.evidence import Weights
 
 if TYPE_CHECKING:

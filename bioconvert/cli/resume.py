@@ -20,8 +20,8 @@ from bioconvert.core.errors import CorruptFileError, OptionError, TargetError
 from bioconvert.report.text import plural
 
 if TYPE_CHECKING:
-    from bioconvert.checkpoint.journal import Recorded
-    from bioconvert.checkpoint.staging import Staging
+    from bioconvert.checkpoint.output.journal import Recorded
+    from bioconvert.checkpoint.output.staging import Staging
 
 
 def resume(
@@ -37,7 +37,7 @@ def resume(
     finished are checked by their hashes and kept. The result is the same, byte for byte, as without the
     interruption. Refused if source, rules, options or versions changed since.
     """
-    from bioconvert.checkpoint.staging import Staging
+    from bioconvert.checkpoint.output.staging import Staging
 
     staging = Staging(out)
     if staging.is_busy:
@@ -55,8 +55,8 @@ def resume(
 
 
 def _nothing_to_do(staging: Staging) -> Answer:
-    from bioconvert.checkpoint.layout import MANIFEST
-    from bioconvert.checkpoint.staging import remove_leftover
+    from bioconvert.checkpoint.formats.layout import MANIFEST
+    from bioconvert.checkpoint.output.staging import remove_leftover
 
     if not (staging.target / MANIFEST).is_file():
         raise OptionError(

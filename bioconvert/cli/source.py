@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from bioconvert.checkpoint import Architecture, Checkpoint
-    from bioconvert.checkpoint.paging import Pager
+    from bioconvert.checkpoint.models.paging import Pager
     from bioconvert.ruleset import RuleSet
 
 
@@ -136,7 +136,7 @@ def build(source: Source, pager: Pager | None = None) -> Built:
 
 def _architecture(source: Source, checkpoint: Checkpoint) -> Architecture:
     from bioconvert.checkpoint import Architecture, choose_architecture
-    from bioconvert.checkpoint.torch_dtypes import CODES
+    from bioconvert.checkpoint.tensors.torch_dtypes import CODES
 
     if source.arch is None and checkpoint.architecture is not None:
         found = Architecture.from_dict(checkpoint.architecture)
@@ -154,7 +154,7 @@ def check_rules(built: Built, ruleset: RuleSet, source: Source, *, runs: bool) -
         ArchitectureError: only its tensors are known, and the rules need modules, or it is to be run.
     """
     from bioconvert.checkpoint import Checkpoint
-    from bioconvert.checkpoint.tensor_rules import check_tensor_rules
+    from bioconvert.checkpoint.architectures.tensor_rules import check_tensor_rules
 
     said = built.origin.said if isinstance(built.origin, Checkpoint) else ""
     check_tensor_rules(ruleset, built.architecture, str(source.checkpoint), runs=runs, said=said)
@@ -163,8 +163,8 @@ def check_rules(built: Built, ruleset: RuleSet, source: Source, *, runs: bool) -
 def _build_without_values(source: Source, path: Path, pager: Pager) -> Built:
     with step(f"reading the headers of {path}"):
         from bioconvert.checkpoint import choose_architecture
-        from bioconvert.checkpoint.stored import find_tensors
-        from bioconvert.checkpoint.streaming import stream_model
+        from bioconvert.checkpoint.formats.stored import find_tensors
+        from bioconvert.checkpoint.models.streaming import stream_model
 
         contents = find_tensors(path)
         described = {name: (each.dtype, each.shape) for name, each in contents.tensors.items()}
@@ -203,7 +203,7 @@ def load_ours(folder: Path) -> nn.Module:
 
 def is_ours(path: Path) -> bool:
     """Say whether bioconvert wrote this folder."""
-    from bioconvert.checkpoint.layout import MANIFEST
+    from bioconvert.checkpoint.formats.layout import MANIFEST
 
     return (path / MANIFEST).is_file()
 

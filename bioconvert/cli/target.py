@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from bioconvert.core.errors import CheckpointError, OptionError, TargetError
 
 if TYPE_CHECKING:
-    from bioconvert.checkpoint.saving import WeightsFormat
+    from bioconvert.checkpoint.models.saving import WeightsFormat
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def target_of(out: Path | None, checkpoint: Path, writing: Writing) -> Path:
         TargetError: as for :func:`check_target`; or something would be lost with the folder that is replaced.
         ResourceError: there is less disk space than the checkpoint's own tensors take.
     """
-    from bioconvert.checkpoint.preflight import check_space
+    from bioconvert.checkpoint.output.preflight import check_space
 
     if writing.in_place:
         target = _own_folder(out, checkpoint, writing)
@@ -81,8 +81,8 @@ def _other_folder(out: Path | None, checkpoint: Path, writing: Writing) -> Path:
 
 def _bytes_to_write(checkpoint: Path) -> int:
     """Say what the result takes at least, as far as that can be told from outside; what isn't said is 0."""
-    from bioconvert.checkpoint.layout import locate
-    from bioconvert.checkpoint.sniff import sniff
+    from bioconvert.checkpoint.files.sniff import sniff
+    from bioconvert.checkpoint.formats.layout import locate
 
     try:
         files = [file for file in locate(checkpoint).files if sniff(file) == "safetensors"]
@@ -100,7 +100,7 @@ def check_target(out: Path | None, *, overwrite: bool, resume: bool = False) -> 
             process is writing to it, or unfinished work lies beside it.
         PermissionError: the folder that it would lie in may not be written to.
     """
-    from bioconvert.checkpoint.staging import Staging, check_free
+    from bioconvert.checkpoint.output.staging import Staging, check_free
 
     if out is None:
         raise OptionError("say where to write: --out DIR (or --dry-run to write nothing)")
@@ -139,9 +139,9 @@ def _own_folder(out: Path | None, checkpoint: Path, writing: Writing) -> Path:
 
 def _not_carried_over(folder: Path) -> list[str]:
     """Name what is in a checkpoint's folder and neither in its weights nor copied beside them."""
-    from bioconvert.checkpoint.layout import MANIFEST, locate
-    from bioconvert.checkpoint.manifest import read_manifest
-    from bioconvert.checkpoint.side_files import side_files
+    from bioconvert.checkpoint.folders.manifest import read_manifest
+    from bioconvert.checkpoint.folders.side_files import side_files
+    from bioconvert.checkpoint.formats.layout import MANIFEST, locate
 
     layout = locate(folder)
     carried = {path.name for path in (*layout.files, *side_files(folder))} | {MANIFEST}

@@ -18,7 +18,7 @@ def verify(
     Each finding is one line, and the exit code is 1 if there is any.
     """
     from bioconvert.checkpoint import verify_folder
-    from bioconvert.checkpoint.staging import unfinished_beside
+    from bioconvert.checkpoint.output.staging import unfinished_beside
     from bioconvert.cli.contents import read_contents
 
     require(folder)

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bioconvert.checkpoint import load_model, save_model
-from bioconvert.checkpoint.config_mark import MARK, WEIGHTS
-from bioconvert.checkpoint.layout import CONFIG, MANIFEST
-from bioconvert.checkpoint.provenance import Origin
-from bioconvert.checkpoint.torchvision_ops import import_with_torchvision
-from bioconvert.checkpoint.wrappers import bare
+from bioconvert.checkpoint.architectures.torchvision_ops import import_with_torchvision
+from bioconvert.checkpoint.folders.config_mark import MARK, WEIGHTS
+from bioconvert.checkpoint.folders.provenance import Origin
+from bioconvert.checkpoint.formats.layout import CONFIG, MANIFEST
+from bioconvert.checkpoint.tensors.wrappers import bare
 from bioconvert.core.errors import CheckpointError, OptionError
 from bioconvert.core.lazy import lazy_exports
 from bioconvert.graph.classes import original_class

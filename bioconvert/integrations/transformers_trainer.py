@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bioconvert.checkpoint.torchvision_ops import import_with_torchvision
+from bioconvert.checkpoint.architectures.torchvision_ops import import_with_torchvision
 from bioconvert.core.errors import OptionError
 from bioconvert.organism import Organism
 from bioconvert.plasticity import Plasticity

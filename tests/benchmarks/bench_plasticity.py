@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim import SGD, Adam, Optimizer
 
 import bioconvert as bc
-from bioconvert.checkpoint.torchvision_ops import import_torchvision
+from bioconvert.checkpoint.architectures.torchvision_ops import import_torchvision
 
 from .harness import Bar, Contender, Figure, Result, Timing, alternate, installed
 

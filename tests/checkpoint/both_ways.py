@@ -10,9 +10,9 @@ from torch import nn
 
 import bioconvert as bc
 from bioconvert.checkpoint import load_into, parse_arch, read_checkpoint, save_model
-from bioconvert.checkpoint.paging import Pager
-from bioconvert.checkpoint.stored import find_tensors
-from bioconvert.checkpoint.streaming import stream_model
+from bioconvert.checkpoint.formats.stored import find_tensors
+from bioconvert.checkpoint.models.paging import Pager
+from bioconvert.checkpoint.models.streaming import stream_model
 
 ARCH = "streamed_models:Blocks"
 

@@ -11,8 +11,8 @@ import fault_table
 import folder_writer
 import pytest
 
-from bioconvert.checkpoint.staging import Staging
-from bioconvert.checkpoint.verifying import verify_folder
+from bioconvert.checkpoint.folders.verifying import verify_folder
+from bioconvert.checkpoint.output.staging import Staging
 
 
 def contents(folder):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from bioconvert.checkpoint.comparing import PART, distance
-from bioconvert.checkpoint.number_formats import decoded, item_bytes
-from bioconvert.checkpoint.stored import InMemory
-from bioconvert.checkpoint.torch_dtypes import TORCH_DTYPES
+from bioconvert.checkpoint.files.number_formats import decoded, item_bytes
+from bioconvert.checkpoint.formats.comparing import PART, distance
+from bioconvert.checkpoint.formats.stored import InMemory
+from bioconvert.checkpoint.tensors.torch_dtypes import TORCH_DTYPES
 
 PATTERNS = np.random.default_rng(0).integers(0, 256, 4096, np.uint8)
 

@@ -10,7 +10,7 @@ import torch
 from checkpoint_samples import safetensors_bytes, state
 
 from bioconvert.checkpoint import locate, read_checkpoint
-from bioconvert.checkpoint.sniff import sniff
+from bioconvert.checkpoint.files.sniff import sniff
 from bioconvert.core.errors import CheckpointError, CorruptFileError, UnsafeFileError
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"

@@ -23,7 +23,7 @@ from torch.nn.utils import parametrizations
 
 import __main__
 from bioconvert.checkpoint import Architecture, find_architecture
-from bioconvert.checkpoint.structure import difference
+from bioconvert.checkpoint.architectures.structure import difference
 
 
 def gpt2(transformers, **options):

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from bioconvert.checkpoint import Checkpoint, import_torchvision, load_into
-from bioconvert.checkpoint.fingerprints import Fingerprint, fingerprint
-from bioconvert.checkpoint.guessing import known_models, looks_like
-from bioconvert.checkpoint.torchvision_ops import import_with_torchvision
+from bioconvert.checkpoint.architectures.fingerprints import Fingerprint, fingerprint
+from bioconvert.checkpoint.architectures.guessing import known_models, looks_like
+from bioconvert.checkpoint.architectures.torchvision_ops import import_with_torchvision
 from bioconvert.core.errors import ArchitectureError
 
 for library in ("torchvision", "timm", "transformers"):
@@ -112,7 +112,8 @@ def test_counters_do_not_matter():
 def test_guessing_needs_no_library():
     """Neither torch nor a library of models is imported."""
     code = (
-        "import sys; from bioconvert.checkpoint.guessing import looks_like; looks_like({'a.weight': (1,)}); "
+        "import sys; from bioconvert.checkpoint.architectures.guessing import looks_like; "
+        "looks_like({'a.weight': (1,)}); "
         "print({'torch', 'timm', 'torchvision', 'transformers'} & sys.modules.keys())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -14,7 +14,7 @@ import torch
 from checkpoint_samples import rewrite_zip, safetensors_bytes
 from hostile_samples import LEGACY, deflated, export, weights
 
-from bioconvert.checkpoint.nesting import KEYS
+from bioconvert.checkpoint.formats.nesting import KEYS
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="limits of a process are those of POSIX")
 

@@ -13,12 +13,12 @@ from hostile_samples import FORMATS
 
 import bioconvert as bc
 from bioconvert.checkpoint import (
-    pickled,
     read_checkpoint,
     read_header,
     save_model,
     verify_folder,
 )
+from bioconvert.checkpoint.formats import pickled
 from bioconvert.core.errors import BioconvertError, CheckpointError, CorruptFileError
 
 OFFSETS = 200

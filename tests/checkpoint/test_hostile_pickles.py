@@ -8,7 +8,7 @@ from checkpoint_samples import Canary
 from hostile_samples import RUNS_CODE
 
 from bioconvert.checkpoint import read_checkpoint
-from bioconvert.checkpoint.needs_code import NeedsCodeError
+from bioconvert.checkpoint.files.needs_code import NeedsCodeError
 
 
 @pytest.mark.parametrize("form", RUNS_CODE)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bioconvert.checkpoint.config_mark import (
+from bioconvert.checkpoint.folders.config_mark import (
     MARK,
     NO_FILE,
     WEIGHTS,

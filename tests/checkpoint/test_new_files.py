@@ -7,8 +7,8 @@ import tracemalloc
 
 import pytest
 
-from bioconvert.checkpoint import new_files
-from bioconvert.checkpoint.new_files import new_file, write_hashed
+from bioconvert.checkpoint.output import new_files
+from bioconvert.checkpoint.output.new_files import new_file, write_hashed
 
 MIB = 1 << 20
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from bioconvert.checkpoint.header import read_header
-from bioconvert.checkpoint.page_faults import StreamingError
-from bioconvert.checkpoint.paging import Pager
+from bioconvert.checkpoint.files.header import read_header
+from bioconvert.checkpoint.models.page_faults import StreamingError
+from bioconvert.checkpoint.models.paging import Pager
 from bioconvert.core.errors import CheckpointError, CorruptFileError, ResourceError
 from bioconvert.core.new_tensors import announce
 

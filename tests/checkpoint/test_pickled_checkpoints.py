@@ -12,7 +12,7 @@ import torch
 from checkpoint_samples import LEGACY, ZIP, Canary, Plain, rewrite_zip, same_state, state
 
 from bioconvert.checkpoint import read_checkpoint
-from bioconvert.checkpoint.zip_archive import MAX_PICKLE
+from bioconvert.checkpoint.files.zip_archive import MAX_PICKLE
 from bioconvert.core.errors import BioconvertError, CheckpointError, CorruptFileError, UnsafeFileError
 
 FORMS = [pytest.param(ZIP, id="zip"), pytest.param(LEGACY, id="legacy")]
@@ -192,7 +192,7 @@ class TestZipArchives:
 
     def test_an_absurd_pickle_is_refused_unread(self, tmp_path, monkeypatch):
         """The pickle is measured before it is interpreted."""
-        monkeypatch.setattr("bioconvert.checkpoint.zip_archive.MAX_PICKLE", 100)
+        monkeypatch.setattr("bioconvert.checkpoint.files.zip_archive.MAX_PICKLE", 100)
         assert MAX_PICKLE > 100
         with pytest.raises(UnsafeFileError, match="no checkpoint needs more than 100"):
             read_checkpoint(save(state(), tmp_path / "x.pt"))
@@ -240,7 +240,7 @@ class TestZipArchives:
 class TestLegacyFiles:
     def test_an_absurd_pickle_is_not_read_to_its_end(self, tmp_path, monkeypatch):
         """The legacy format doesn't say how long its pickle is, so it is counted while it is read."""
-        monkeypatch.setattr("bioconvert.checkpoint.pickled._MAX_LEGACY_PICKLE", 300)
+        monkeypatch.setattr("bioconvert.checkpoint.formats.pickled._MAX_LEGACY_PICKLE", 300)
         with pytest.raises(UnsafeFileError, match="its pickle has more than 300 bytes"):
             read_checkpoint(save(state(), tmp_path / "x.pt", LEGACY))
 
@@ -254,7 +254,7 @@ class TestLegacyFiles:
 
     def test_the_bytes_of_tensors_do_not_count(self, tmp_path, monkeypatch):
         """However large the tensors, only what is interpreted is limited."""
-        monkeypatch.setattr("bioconvert.checkpoint.pickled._MAX_LEGACY_PICKLE", 1000)
+        monkeypatch.setattr("bioconvert.checkpoint.formats.pickled._MAX_LEGACY_PICKLE", 1000)
         given = {"w": torch.arange(5000.0)}
         assert same_state(dict(read_checkpoint(save(given, tmp_path / "x.pt", LEGACY)).tensors), given)
 

@@ -12,8 +12,8 @@ import folder_writer
 import pytest
 from fault_runs import contents, make_source
 
-from bioconvert.checkpoint.staging import Staging, staged_folder
-from bioconvert.checkpoint.verifying import verify_folder
+from bioconvert.checkpoint.folders.verifying import verify_folder
+from bioconvert.checkpoint.output.staging import Staging, staged_folder
 from bioconvert.core.errors import TargetError
 
 MEMORY = Path("/dev/shm")
@@ -71,12 +71,12 @@ class TestSmallFileSystems:
             tmp_path,
             "size=4m",
             "import os",
-            "from bioconvert.checkpoint.staging import Staging",
+            "from bioconvert.checkpoint.output.staging import Staging",
             "from bioconvert.core.errors import TargetError",
-            "from bioconvert.checkpoint.verifying import verify_folder",
+            "from bioconvert.checkpoint.folders.verifying import verify_folder",
             "source, small = sys.argv[1] + '/source/model.safetensors', Path(sys.argv[2])",
             "(small / 'out').mkdir(); (small / 'out' / 'old').write_text('1')",
-            "import bioconvert.checkpoint.output_folder as output",
+            "import bioconvert.checkpoint.output.output_folder as output",
             "def fill(place, need):",
             "    found = os.statvfs(small)",
             f"    (small / 'fill').write_bytes(bytes(found.f_bavail * found.f_frsize - {blocks} * 4096))",

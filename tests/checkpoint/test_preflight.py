@@ -8,10 +8,10 @@ import sys
 import pytest
 from folder_writer import manifest
 
-from bioconvert.checkpoint import preflight
-from bioconvert.checkpoint.output_folder import Content, write_folder
-from bioconvert.checkpoint.preflight import Limit, check_memory, check_space, memory_limit
-from bioconvert.checkpoint.writing import Payload
+from bioconvert.checkpoint.output import preflight
+from bioconvert.checkpoint.output.output_folder import Content, write_folder
+from bioconvert.checkpoint.output.preflight import Limit, check_memory, check_space, memory_limit
+from bioconvert.checkpoint.output.writing import Payload
 from bioconvert.core.errors import ResourceError
 
 MIB = 1 << 20
@@ -86,7 +86,7 @@ class TestMemory:
         """Under ulimit -v the limit of a real process is the smaller one."""
         code = (
             "import resource; resource.setrlimit(resource.RLIMIT_AS, (1 << 31, 1 << 31))\n"
-            "from bioconvert.checkpoint.preflight import memory_limit; print(memory_limit())"
+            "from bioconvert.checkpoint.output.preflight import memory_limit; print(memory_limit())"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert "ulimit -v" in done.stdout

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from bioconvert.checkpoint import Checkpoint, load_into
-from bioconvert.checkpoint.renamed import names_in_model
-from bioconvert.checkpoint.torchvision_ops import import_with_torchvision
+from bioconvert.checkpoint.architectures.renamed import names_in_model
+from bioconvert.checkpoint.architectures.torchvision_ops import import_with_torchvision
 from bioconvert.core.errors import ArchitectureError
 
 if find_spec("transformers") is None:

@@ -7,12 +7,12 @@ import pytest
 from fault_runs import contents
 from folder_writer import manifest
 
-from bioconvert.checkpoint.journal import Job, read_journal
-from bioconvert.checkpoint.locks import locked_folder
-from bioconvert.checkpoint.output_folder import Content, check_begun, write_folder
-from bioconvert.checkpoint.staging import Staging, claimed, remove_leftover, unfinished_beside
-from bioconvert.checkpoint.verifying import verify_folder
-from bioconvert.checkpoint.writing import Payload
+from bioconvert.checkpoint.folders.verifying import verify_folder
+from bioconvert.checkpoint.output.journal import Job, read_journal
+from bioconvert.checkpoint.output.locks import locked_folder
+from bioconvert.checkpoint.output.output_folder import Content, check_begun, write_folder
+from bioconvert.checkpoint.output.staging import Staging, claimed, remove_leftover, unfinished_beside
+from bioconvert.checkpoint.output.writing import Payload
 from bioconvert.core.errors import TargetError, UnsafeFileError
 
 NAMES = ("a", "b", "c", "d")
@@ -203,7 +203,7 @@ class TestWhatIsKept:
 
     def test_an_error_says_how_to_go_on(self, tmp_path, monkeypatch):
         """So does whoever meets a full disk."""
-        from bioconvert.checkpoint import new_files
+        from bioconvert.checkpoint.output import new_files
 
         real, calls = new_files.os.write, []
 
@@ -268,7 +268,7 @@ class TestOneAtATime:
 
     def test_a_lock_that_was_removed_meanwhile_is_made_anew(self, tmp_path, monkeypatch):
         """Whoever opened the lock of a folder that is gone by the time it is locked tries again."""
-        from bioconvert.checkpoint import locks
+        from bioconvert.checkpoint.output import locks
 
         take, seen = locks._take, []
 
@@ -285,7 +285,7 @@ class TestOneAtATime:
 
     def test_a_file_system_without_locks_is_used_with_a_warning(self, tmp_path, monkeypatch, caplog):
         """Where the system has no locks the work is done, and the user is told."""
-        from bioconvert.checkpoint import locks
+        from bioconvert.checkpoint.output import locks
 
         def none(descriptor, how):
             raise OSError(37, "No locks available")

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from torch.testing._internal.two_tensor import TwoTensor
 
 from bioconvert.checkpoint import read_checkpoint, read_header
-from bioconvert.checkpoint.payloads import payloads_of
-from bioconvert.checkpoint.torch_dtypes import CODES
-from bioconvert.checkpoint.writing import write_tensors
+from bioconvert.checkpoint.output.writing import write_tensors
+from bioconvert.checkpoint.tensors.payloads import payloads_of
+from bioconvert.checkpoint.tensors.torch_dtypes import CODES
 from bioconvert.core.errors import CheckpointError
 
 COMPLEX_AS_PAIRS = {torch.complex32, torch.complex128}
@@ -140,7 +140,7 @@ def test_a_format_that_torch_lacks_is_an_error(tmp_path):
 
 def test_a_file_that_shrinks_while_it_is_read_is_an_error(tmp_path, monkeypatch):
     """A file cut short between header and data is corrupt, and kills nothing."""
-    from bioconvert.checkpoint import safetensors_reader
+    from bioconvert.checkpoint.tensors import safetensors_reader
     from bioconvert.core.errors import CorruptFileError
 
     safetensors.torch.save_file({"a": torch.ones(100_000)}, tmp_path / "x")

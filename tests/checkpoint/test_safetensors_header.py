@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bioconvert.checkpoint import read_header
-from bioconvert.checkpoint.header import MAX_TENSORS
+from bioconvert.checkpoint.files.header import MAX_TENSORS
 from bioconvert.core.errors import BioconvertError, CorruptFileError, UnsafeFileError
 
 FOUR = b"abcd"

@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from bioconvert.checkpoint.source_hash import SourceHash
+from bioconvert.checkpoint.folders.source_hash import SourceHash
 from bioconvert.core.errors import CheckpointError
 
 

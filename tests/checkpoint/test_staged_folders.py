@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bioconvert.checkpoint import publishing, staging
-from bioconvert.checkpoint.new_files import write_file
-from bioconvert.checkpoint.staging import staged_folder
+from bioconvert.checkpoint.output import publishing, staging
+from bioconvert.checkpoint.output.new_files import write_file
+from bioconvert.checkpoint.output.staging import staged_folder
 from bioconvert.core.errors import TargetError
 
 OLD, NEW = {"old": b"1"}, {"new": b"2"}

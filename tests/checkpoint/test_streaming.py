@@ -9,7 +9,7 @@ from streamed_models import Blocks
 from torch import nn
 
 from bioconvert.checkpoint import save_model, verify_folder
-from bioconvert.checkpoint.page_faults import StreamingError
+from bioconvert.checkpoint.models.page_faults import StreamingError
 from bioconvert.core.errors import ArchitectureError
 
 BUILT_IN = ["yat", "yat-all", "yat-cnn", "plastic", "continual", "dale", "dynamic", "identity"]

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from bioconvert.checkpoint import load_model, save_model
-from bioconvert.checkpoint.manifest import read_manifest
-from bioconvert.checkpoint.payloads import tensor_bytes
-from bioconvert.checkpoint.tensor_digest import TensorDigest
-from bioconvert.checkpoint.torch_dtypes import CODES
+from bioconvert.checkpoint.folders.manifest import read_manifest
+from bioconvert.checkpoint.tensors.payloads import tensor_bytes
+from bioconvert.checkpoint.tensors.tensor_digest import TensorDigest
+from bioconvert.checkpoint.tensors.torch_dtypes import CODES
 
 FLOATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128]
 EIGHT_BITS = [

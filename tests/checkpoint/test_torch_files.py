@@ -15,7 +15,7 @@ from torch import nn
 
 import bioconvert as bc
 from bioconvert.checkpoint import load_into, read_checkpoint, read_header, save_model, verify_folder
-from bioconvert.checkpoint.torch_dtypes import CODES
+from bioconvert.checkpoint.tensors.torch_dtypes import CODES
 from bioconvert.core.errors import CheckpointError, CorruptFileError, UnsafeFileError
 
 RULES = {"version": 1, "rules": [{"match": {"path": "first"}, "replace": {"with": "YatLinear"}}]}

@@ -36,7 +36,11 @@ def test_missing_operators_are_declared_and_said_to_be():
             fine = True
         except RuntimeError:
             fine = False
-        from bioconvert.checkpoint.torchvision_ops import import_torchvision, import_with_torchvision
+        from bioconvert.checkpoint.architectures.torchvision_ops import (
+            import_torchvision,
+            import_with_torchvision,
+        )
+
         found = import_torchvision()
         assert found is import_torchvision() is sys.modules["torchvision"]
         assert found.models.list_models()
@@ -63,7 +67,7 @@ def test_operators_that_someone_declared_are_left_alone():
         except RuntimeError:
             pass
         logging.getLogger("bioconvert").addHandler(logging.StreamHandler(__import__("sys").stdout))
-        from bioconvert.checkpoint.torchvision_ops import import_torchvision
+        from bioconvert.checkpoint.architectures.torchvision_ops import import_torchvision
         import_torchvision()
         print("ok")
         """
@@ -73,7 +77,7 @@ def test_operators_that_someone_declared_are_left_alone():
 
 def test_another_failure_is_passed_on(monkeypatch):
     """An import that fails for another reason fails for that reason."""
-    from bioconvert.checkpoint import torchvision_ops
+    from bioconvert.checkpoint.architectures import torchvision_ops
 
     def broken(name):
         raise RuntimeError("something else")

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bioconvert.checkpoint import read_checkpoint
-from bioconvert.checkpoint.nesting import KEYS
-from bioconvert.checkpoint.prefix import PREFIXES, common_prefix
+from bioconvert.checkpoint.formats.nesting import KEYS
+from bioconvert.checkpoint.formats.prefix import PREFIXES, common_prefix
 from bioconvert.core.errors import CheckpointError
 
 A, B = {"w": torch.zeros(1)}, {"w": torch.ones(1)}

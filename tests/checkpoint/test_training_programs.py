@@ -15,7 +15,7 @@ from checkpoint_samples import rewrite_zip, same_state
 from hostile_samples import GOLDEN, export
 
 from bioconvert.checkpoint import read_checkpoint
-from bioconvert.checkpoint.pickled import load_pickled
+from bioconvert.checkpoint.formats.pickled import load_pickled
 from bioconvert.core.errors import CheckpointError, CorruptFileError, OptionError
 
 LAYERS = ["0.weight", "0.bias", "1.weight", "1.bias", "1.running_mean", "1.running_var"]

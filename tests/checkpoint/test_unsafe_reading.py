@@ -14,8 +14,8 @@ from hostile_samples import RUNS_CODE
 from torch import nn
 
 from bioconvert.checkpoint import load_into, read_checkpoint, save_model
-from bioconvert.checkpoint.needs_code import NeedsCodeError
-from bioconvert.checkpoint.unsafe import read_by_code
+from bioconvert.checkpoint.files.needs_code import NeedsCodeError
+from bioconvert.checkpoint.formats.unsafe import read_by_code
 from bioconvert.core.errors import CheckpointError, OptionError, UnsafeFileError
 
 pytestmark = pytest.mark.slow

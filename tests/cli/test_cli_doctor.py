@@ -6,10 +6,10 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from bioconvert.checkpoint import publishing
-from bioconvert.checkpoint.journal import FinishedFile, Opening
-from bioconvert.checkpoint.manifest import FileRecord
-from bioconvert.checkpoint.staging import Staging
+from bioconvert.checkpoint.folders.manifest import FileRecord
+from bioconvert.checkpoint.output import publishing
+from bioconvert.checkpoint.output.journal import FinishedFile, Opening
+from bioconvert.checkpoint.output.staging import Staging
 from bioconvert.cli import health
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import bioconvert as bc
-from bioconvert.checkpoint.config_mark import unmarked
+from bioconvert.checkpoint.folders.config_mark import unmarked
 
 for library in ("torchvision", "timm", "transformers"):
     if find_spec(library) is None:

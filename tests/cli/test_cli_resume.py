@@ -11,8 +11,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from bioconvert.checkpoint import new_files, save_model
-from bioconvert.checkpoint.staging import Staging, claimed
+from bioconvert.checkpoint import save_model
+from bioconvert.checkpoint.output import new_files
+from bioconvert.checkpoint.output.staging import Staging, claimed
 from bioconvert.cli.demo_model import DigitsCNN
 from bioconvert.cli.job import Asked, job_of
 from bioconvert.core.errors import OptionError

@@ -6,8 +6,10 @@ import pytest
 from safetensors.torch import save_file
 from streamed_models import Blocks
 
-from bioconvert.checkpoint import paging, preflight, save_model, verify_folder
-from bioconvert.checkpoint.paging import Pager
+from bioconvert.checkpoint import save_model, verify_folder
+from bioconvert.checkpoint.models import paging
+from bioconvert.checkpoint.models.paging import Pager
+from bioconvert.checkpoint.output import preflight
 
 ARCH = ("--arch", "streamed_models:Blocks")
 SHARDS = ("--shard-size", "60KB")

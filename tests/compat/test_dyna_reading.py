@@ -7,7 +7,7 @@ import torch
 from dyna_states import LENGTH, POINTS, RANK, SUBSPACES, at, composed, composer, conv, convolved
 from torch import nn
 
-from bioconvert.checkpoint.assigning import assign
+from bioconvert.checkpoint.models.assigning import assign
 from bioconvert.compat.dyna import LayersOnly, load_layer, read
 from bioconvert.compat.dyna.channels import Known, fitting_channels
 from bioconvert.compat.dyna.layers_only import arguments_for

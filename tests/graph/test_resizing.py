@@ -128,7 +128,7 @@ class TestTheRecord:
     def test_is_undone_by_the_model_only(self, tmp_path):
         """A folder of a resized model isn't reverted without torch; the text says what to do."""
         bc.save(widen(layers()), tmp_path / "folder")
-        from bioconvert.checkpoint.reverting import revert_folder
+        from bioconvert.checkpoint.models.reverting import revert_folder
 
         with pytest.raises(CheckpointError, match="load it, revert it"):
             revert_folder(tmp_path / "folder", tmp_path / "target")

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 import bioconvert as bc
-from bioconvert.checkpoint.config_mark import NO_FILE
-from bioconvert.checkpoint.torchvision_ops import import_with_torchvision
+from bioconvert.checkpoint.architectures.torchvision_ops import import_with_torchvision
+from bioconvert.checkpoint.folders.config_mark import NO_FILE
 from bioconvert.core.errors import CheckpointError, OptionError, TargetError
 from bioconvert.integrations.transformers import from_pretrained, save_pretrained
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import bioconvert as bc
-from bioconvert.checkpoint.torchvision_ops import import_with_torchvision
+from bioconvert.checkpoint.architectures.torchvision_ops import import_with_torchvision
 from bioconvert.core.errors import OptionError
 from bioconvert.integrations.transformers import BioCallback
 

@@ -8,7 +8,7 @@ from small_models import seeded
 from torch import nn
 
 import bioconvert as bc
-from bioconvert.checkpoint.torchvision_ops import import_torchvision
+from bioconvert.checkpoint.architectures.torchvision_ops import import_torchvision
 
 PICTURES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 CONTEXT = torch.randn(2, 16, generator=torch.Generator().manual_seed(1))

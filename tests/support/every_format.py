@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from bioconvert.checkpoint import import_torchvision, read_checkpoint
-from bioconvert.checkpoint.torchvision_ops import import_with_torchvision
+from bioconvert.checkpoint.architectures.torchvision_ops import import_with_torchvision
 
 GOLDEN = Path(__file__).parents[1] / "checkpoint" / "golden"
 IDS = {"input_ids": torch.arange(8).view(1, 8)}

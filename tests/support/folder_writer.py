@@ -13,13 +13,13 @@ import sys
 import time
 from pathlib import Path
 
-from bioconvert.checkpoint import publishing
-from bioconvert.checkpoint.header import read_header
-from bioconvert.checkpoint.journal import Job
-from bioconvert.checkpoint.manifest import Manifest
-from bioconvert.checkpoint.output_folder import Content, write_folder
-from bioconvert.checkpoint.regular_files import blocks, open_regular
-from bioconvert.checkpoint.writing import Payload
+from bioconvert.checkpoint.files.header import read_header
+from bioconvert.checkpoint.files.regular_files import blocks, open_regular
+from bioconvert.checkpoint.folders.manifest import Manifest
+from bioconvert.checkpoint.output import publishing
+from bioconvert.checkpoint.output.journal import Job
+from bioconvert.checkpoint.output.output_folder import Content, write_folder
+from bioconvert.checkpoint.output.writing import Payload
 from bioconvert.core.errors import CheckpointError, ResourceError, TargetError
 
 INPUT, SYSTEM, REFUSED, RESOURCES, BUG = 3, 4, 5, 6, 7

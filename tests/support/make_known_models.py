@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 
 import bioconvert
-from bioconvert.checkpoint.architecture import Architecture
-from bioconvert.checkpoint.fingerprints import fingerprint
-from bioconvert.checkpoint.prefix import common_prefix
-from bioconvert.checkpoint.torchvision_ops import import_torchvision, import_with_torchvision
+from bioconvert.checkpoint.architectures.architecture import Architecture
+from bioconvert.checkpoint.architectures.fingerprints import fingerprint
+from bioconvert.checkpoint.architectures.torchvision_ops import import_torchvision, import_with_torchvision
+from bioconvert.checkpoint.formats.prefix import common_prefix
 
 TABLE = Path(bioconvert.__file__).parent / "checkpoint" / "known_models.json"
 CLASSES = 7

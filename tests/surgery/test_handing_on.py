@@ -59,7 +59,7 @@ class TestHandingOn:
 def test_transposed_receiver():
     """transformers' Conv1D takes scale and offset over like a Linear."""
     pytest.importorskip("transformers")
-    from bioconvert.checkpoint.torchvision_ops import import_torchvision
+    from bioconvert.checkpoint.architectures.torchvision_ops import import_torchvision
 
     import_torchvision()
     from transformers.pytorch_utils import Conv1D

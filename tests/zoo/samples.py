@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bioconvert.checkpoint.torchvision_ops import import_torchvision, import_with_torchvision
+from bioconvert.checkpoint.architectures.torchvision_ops import import_torchvision, import_with_torchvision
 
 from .entry import Entry, Sample
 from .tiny_config import tiny_config

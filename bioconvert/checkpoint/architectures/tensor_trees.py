@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from bioconvert.checkpoint.architectures.kind import Args, Candidate, Kind
-from bioconvert.checkpoint.ties import Ties
-from bioconvert.checkpoint.torch_dtypes import TORCH_DTYPES
+from bioconvert.checkpoint.tensors.ties import Ties
+from bioconvert.checkpoint.tensors.torch_dtypes import TORCH_DTYPES
 from bioconvert.core.errors import ArchitectureError, CheckpointError
 
 NAME = "tree"

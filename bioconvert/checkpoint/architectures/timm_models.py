@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from bioconvert.checkpoint.architectures.kind import Args, Candidate, Kind
-from bioconvert.checkpoint.torchvision_ops import import_with_torchvision
+from bioconvert.checkpoint.architectures.torchvision_ops import import_with_torchvision
 from bioconvert.core.errors import ArchitectureError
 from bioconvert.core.suggest import hint
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from torch import nn
 
 from bioconvert.checkpoint.architectures.kind import Args, Candidate, Kind
-from bioconvert.checkpoint.torchvision_ops import import_torchvision
+from bioconvert.checkpoint.architectures.torchvision_ops import import_torchvision
 from bioconvert.core.errors import ArchitectureError
 from bioconvert.core.suggest import hint
 from bioconvert.graph.classes import original_class

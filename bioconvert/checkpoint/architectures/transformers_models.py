@@ -10,8 +10,8 @@ from typing import Any
 from torch import nn
 
 from bioconvert.checkpoint.architectures.kind import Args, Candidate, Kind
-from bioconvert.checkpoint.config_mark import without_mark
-from bioconvert.checkpoint.torchvision_ops import import_with_torchvision
+from bioconvert.checkpoint.architectures.torchvision_ops import import_with_torchvision
+from bioconvert.checkpoint.folders.config_mark import without_mark
 from bioconvert.core.classes import import_class, qualified_name
 from bioconvert.core.errors import ArchitectureError
 from bioconvert.core.suggest import hint

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
 
-from bioconvert.checkpoint.publishing import sync_folder
+from bioconvert.checkpoint.output.publishing import sync_folder
 from bioconvert.core.errors import TargetError
 
 

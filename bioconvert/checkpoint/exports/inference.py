@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from bioconvert.checkpoint.module_state import modes_of, restore_modes
+from bioconvert.checkpoint.tensors.module_state import modes_of, restore_modes
 from bioconvert.core.errors import OptionError, first_line
 from bioconvert.surgery.step import Step, steps_of
 

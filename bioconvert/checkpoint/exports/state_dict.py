@@ -9,7 +9,7 @@ from torch import nn
 
 from bioconvert.checkpoint.exports.exported import Exported, new_single_file
 from bioconvert.checkpoint.exports.inference import without_training_state
-from bioconvert.checkpoint.module_state import split_state
+from bioconvert.checkpoint.tensors.module_state import split_state
 
 
 def export_state_dict(model: nn.Module, path: Path, *, overwrite: bool = False) -> Exported:

@@ -1,0 +1,1 @@
+"""Files, byte by byte: their kinds, headers and bounds; nothing here needs torch."""

@@ -1,0 +1,1 @@
+"""Checkpoints of every format: what lies where, and its tensors by name."""

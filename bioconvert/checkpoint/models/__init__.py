@@ -1,0 +1,1 @@
+"""Models into folders and out of them, in memory or tensor by tensor."""

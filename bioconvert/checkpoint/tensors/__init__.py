@@ -1,0 +1,1 @@
+"""Tensors as files have them: number formats, ties, bytes and what is put on record of them."""
