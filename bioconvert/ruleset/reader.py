@@ -6,6 +6,7 @@ ends there.
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -45,7 +46,7 @@ def read_bytes(data: bytes, source: str) -> Document:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        if b"\0" in data:
+        if b"\0" in data and not data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             # A line of a checkpoint tells nobody anything.
             return _unusable(source, Place(source).problem("a rule file is text in YAML, this one is binary"))
         before = data[: error.start].decode("utf-8-sig")

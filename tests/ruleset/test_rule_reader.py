@@ -145,6 +145,7 @@ def test_places_of_keys_and_values():
         (b"a: [" + b"b," * 101_000 + b"]", r"more than 100,000 values"),
         (b"version: 1\nname: \xff\n", r"f:2:7: the file is not UTF-8"),
         ("a: 1".encode("utf-16"), r"f:1:1: the file is not UTF-8"),
+        (b"PK\x03\x04\0\0\xff", r"a rule file is text in YAML, this one is binary"),
     ],
 )
 def test_files_that_are_none(data, message):
