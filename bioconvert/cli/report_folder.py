@@ -103,7 +103,7 @@ def _of_file(path: Path, name: str) -> Evidence:
 
 
 def _of_manifest(folder: Path, name: str, manifest: Manifest, samples: Samples | None) -> Evidence:
-    seen = _seen(manifest, samples)
+    seen = _seen(folder, manifest, samples)
     lines = tuple(
         TensorLine(manifest.bare(tensor), record.dtype, record.shape)
         for tensor, record in sorted(manifest.tensors.items())
@@ -136,14 +136,14 @@ class _Seen:
     note: str
 
 
-def _seen(manifest: Manifest, samples: Samples | None) -> _Seen:
+def _seen(folder: Path, manifest: Manifest, samples: Samples | None) -> _Seen:
     """Build the model without values and do the conversion again; else go by the manifest's tensors."""
     done = list(_done(manifest))
     try:
         if manifest.architecture is None:
             return _Seen(_recorded_costs(manifest, done), Outcomes(done), f"{_NO_CODE} {_NO_SKIPPED}.")
         find_modules_here()
-        base = Architecture.from_dict(manifest.architecture).build("meta", trusted=False)
+        base = Architecture.from_dict(manifest.architecture).build("meta", trusted=False, folder=folder)
         _take_formats(base, manifest)
         inputs = None if samples is None else samples.arguments(base)
         before = costs_of(base, inputs)

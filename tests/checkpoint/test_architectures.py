@@ -8,7 +8,14 @@ import torch
 from checkpoint_samples import Demanding, Plain
 from torch import nn
 
-from bioconvert.checkpoint import Architecture, architecture_in, choose_architecture, parse_arch, save_model
+from bioconvert.checkpoint import (
+    Architecture,
+    architecture_in,
+    choose_architecture,
+    load_model,
+    parse_arch,
+    save_model,
+)
 from bioconvert.core.errors import ArchitectureError, CorruptFileError, UnsafeFileError
 
 GPT2 = {
@@ -313,6 +320,17 @@ def test_a_file_may_name_models_only(name, allowed):
     else:
         with pytest.raises(ArchitectureError, match="pass it as factory="):
             value.build(trusted=False)
+
+
+def test_code_that_came_with_a_folder_is_not_even_imported(tmp_path, monkeypatch):
+    """A manifest that names a module of its own folder is refused, though the working directory is there."""
+    save_model(Plain(), tmp_path / "out", arch="came_along:Plain")
+    (tmp_path / "out" / "came_along.py").write_text("raise SystemExit('run')")
+    monkeypatch.syspath_prepend(tmp_path / "out")
+    with pytest.raises(
+        ArchitectureError, match=r"whose code lies in .* itself; what comes with a checkpoint isn't"
+    ):
+        load_model(tmp_path / "out")
 
 
 def test_a_function_whose_annotations_mean_nothing_is_not_called(monkeypatch):

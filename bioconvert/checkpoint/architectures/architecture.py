@@ -65,13 +65,14 @@ class Architecture:
             raise ArchitectureError(f"an architecture must have a kind ({', '.join(KINDS)}), a name and args")
         return cls(kind, name, dict(args))
 
-    def build(self, device: str = "cpu", *, trusted: bool = True) -> nn.Module:
+    def build(self, device: str = "cpu", *, trusted: bool = True, folder: Path | None = None) -> nn.Module:
         """Build the model with fresh weights; nothing is downloaded.
 
         Args:
             device: ``"cpu"``, or ``"meta"`` for shapes without values. Non-persistent buffers, which no
                 checkpoint holds, are right on ``"cpu"`` only.
             trusted: whether the caller chose it; what only a file names may be no more than a file may name.
+            folder: where that file lies; code in there isn't run.
 
         Raises:
             ArchitectureError: the name is unknown, its package isn't installed, or building fails.
@@ -79,7 +80,7 @@ class Architecture:
         kind = KINDS[self.kind]
         try:
             if not trusted:
-                kind.vet(self.name)
+                kind.vet(self.name, folder)
             with torch.device(device):
                 return kind.build(self.name, self.args)
         except BioconvertError:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
+import sys
 import sysconfig
 import typing
 from collections.abc import Iterator
@@ -50,12 +52,18 @@ def _find(name: str) -> Any:
     return found
 
 
-def _vet(name: str) -> None:
+def _vet(name: str, folder: Path | None) -> None:
     """Let a manifest call model classes, and functions of the user's own code, but not anything installed.
 
     A manifest comes with a downloaded folder, and ``os:system`` and ``torch:load`` are callables with
-    arguments too.
+    arguments too. Code in that folder isn't even imported, though the working directory may be there.
     """
+    top = name.partition(":")[0].partition(".")[0]
+    if folder is not None and _lies_in(top, folder.resolve()):
+        raise ArchitectureError(
+            f"the manifest wants {name} called, whose code lies in {folder} itself; what comes with a "
+            "checkpoint isn't run: look at it, and if you trust it, pass it as factory="
+        )
     found = _find(name)
     if isinstance(found, type) and issubclass(found, nn.Module):
         return
@@ -65,6 +73,18 @@ def _vet(name: str) -> None:
         f"the manifest wants {name} called, which isn't a model class and, being part of an installed "
         "package, doesn't declare that it returns an nn.Module; if you trust it, pass it as factory="
     )
+
+
+def _lies_in(module: str, folder: Path) -> bool:
+    """Say whether a module that isn't imported yet would be found in a folder."""
+    if module in sys.modules:
+        return False
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        return False
+    places = [] if spec is None else [spec.origin, *(spec.submodule_search_locations or ())]
+    return any(folder in Path(place).resolve().parents for place in places if place)
 
 
 def _is_users(function: FunctionType) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,11 +25,12 @@ class Kind:
             ``ArchitectureError`` where the name is unknown, and whatever the builder raises.
         candidates: ``candidates(model) -> (name, args), …`` by which the model may have been built; each is
             verified by the caller. May raise anything.
-        vet: ``vet(name)`` raises ``ArchitectureError`` if a file's word alone must not make us call it.
+        vet: ``vet(name, folder)`` raises ``ArchitectureError`` if the word of a file in that folder alone
+            must not make us call it. Most kinds name nothing but models.
     """
 
     name: str
     package: str
     build: Callable[[str, Args], nn.Module]
     candidates: Callable[[nn.Module], Iterator[Candidate]]
-    vet: Callable[[str], None] = lambda name: None  # noqa: ARG005 - most kinds name nothing but models
+    vet: Callable[[str, Path | None], None] = lambda name, folder: None  # noqa: ARG005

@@ -88,7 +88,7 @@ def _base(folder: Path, manifest: Manifest, factory: Callable[[], nn.Module] | N
         )
     with torch.random.fork_rng(devices=[]):
         if factory is None:
-            return Architecture.from_dict(manifest.architecture or {}).build(trusted=False)
+            return Architecture.from_dict(manifest.architecture or {}).build(trusted=False, folder=folder)
         model = factory()
     if not isinstance(model, nn.Module):
         raise ArchitectureError(f"factory must return an nn.Module, but gave a {type(model).__name__}")
