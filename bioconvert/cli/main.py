@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TextIO
+from typing import Annotated, TextIO
 
 import typer
 
@@ -37,6 +37,7 @@ from bioconvert.cli.streams import show
 from bioconvert.cli.verify import verify
 from bioconvert.cli.version import version
 from bioconvert.core.errors import BioconvertError
+from bioconvert.version import __version__
 
 COMMANDS: Mapping[str, Callable[..., Answer]] = {
     "convert": convert,
@@ -74,7 +75,21 @@ GROUPS: Mapping[str, Mapping[str, Callable[..., Answer]]] = {
 _WORDS = {*COMMANDS, *GROUPS, *(name for group in GROUPS.values() for name in group)}
 
 
-def _use_defaults(context: typer.Context) -> None:
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        show([f"bioconvert {__version__}"])
+        raise typer.Exit
+
+
+_Version = Annotated[
+    bool,
+    typer.Option(
+        "--version", callback=_print_version, is_eager=True, help="Print the version of bioconvert and exit."
+    ),
+]
+
+
+def _use_defaults(context: typer.Context, *, version: _Version = False) -> None:  # noqa: ARG001 - see its callback
     """Take the defaults of options from the nearest ``pyproject.toml``, for all commands."""
     try:
         found = read_defaults(_here())

@@ -15,6 +15,7 @@ from bioconvert.cli.command import Answer, command
 from bioconvert.cli.exits import Exit
 from bioconvert.cli.streams import note, step
 from bioconvert.core.errors import CorruptFileError, Problem, RuleError
+from bioconvert.version import __version__
 
 RULE_ERROR = RuleError(
     [
@@ -202,3 +203,9 @@ def test_words_have_nowhere_to_go_but_stderr(tmp_path):
     done = subprocess.run(["/bin/sh", "-c", run], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert json.loads(done.stdout)["error"]["kind"] == "rules"
+
+
+def test_version_is_an_option_too(bioconvert):
+    """``--version`` prints one line, whatever else the command line says."""
+    ran = bioconvert("--version")
+    assert (ran.code, ran.out) == (0, f"bioconvert {__version__}\n")
