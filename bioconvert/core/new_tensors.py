@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
+
+from bioconvert.core.context import holding
 
 if TYPE_CHECKING:
     import torch
@@ -22,14 +24,9 @@ def announce(tensors: Iterable[torch.Tensor]) -> None:
             keeper(tensor)
 
 
-@contextmanager
-def keeping(keeper: Keeper) -> Iterator[None]:
+def keeping(keeper: Keeper) -> AbstractContextManager[None]:
     """Let a function take care of new tensors for a while."""
-    token = _keeper.set(keeper)
-    try:
-        yield
-    finally:
-        _keeper.reset(token)
+    return holding(_keeper, keeper)
 
 
 _keeper: ContextVar[Keeper | None] = ContextVar("keeper", default=None)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
+
+from bioconvert.core.context import holding
 
 Listener = Callable[[str, int, int], None]
 """Called with what is being done, how many parts of it are, and how many there are."""
@@ -28,14 +30,9 @@ def progress(work: str, done: int, total: int) -> None:
         listener(work, done, total)
 
 
-@contextmanager
-def listening(listener: Listener) -> Iterator[None]:
+def listening(listener: Listener) -> AbstractContextManager[None]:
     """Let a function hear of progress for a while."""
-    token = _listener.set(listener)
-    try:
-        yield
-    finally:
-        _listener.reset(token)
+    return holding(_listener, listener)
 
 
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
@@ -84,14 +81,9 @@ Follower = Callable[[Transfer], None]
 """Called with a transfer each time that it has come further; ``file`` names one that was just finished."""
 
 
-@contextmanager
-def following(follower: Follower) -> Iterator[None]:
+def following(follower: Follower) -> AbstractContextManager[None]:
     """Let a function hear of transfers for a while."""
-    token = _follower.set(follower)
-    try:
-        yield
-    finally:
-        _follower.reset(token)
+    return holding(_follower, follower)
 
 
 _follower: ContextVar[Follower | None] = ContextVar("follower", default=None)

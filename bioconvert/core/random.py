@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from functools import lru_cache
 from math import prod
 from typing import TYPE_CHECKING
 
+from bioconvert.core.context import holding
 from bioconvert.core.lazy import LazyModule
 
 if TYPE_CHECKING:
@@ -157,14 +158,9 @@ class Stream:
         return int.from_bytes(digest, "little") >> 1
 
 
-@contextmanager
-def undrawn() -> Iterator[None]:
+def undrawn() -> AbstractContextManager[None]:
     """Draw nothing for a while: random tensors are on the meta device, for who asks for shapes alone."""
-    token = _undrawn.set(True)
-    try:
-        yield
-    finally:
-        _undrawn.reset(token)
+    return holding(_undrawn, True)
 
 
 _undrawn: ContextVar[bool] = ContextVar("undrawn", default=False)

@@ -33,10 +33,15 @@ _WRAPPERS = {
 }
 
 
-def innermost(model: object) -> tuple[object, Wrapper | None]:
-    """Give the model that wrappers stand for, and the first of them that can't be looked through, if any."""
+def innermost(model: object, *, past_counted: bool = False) -> tuple[object, Wrapper | None]:
+    """Give the model that wrappers stand for, and the first of them that can't be looked through, if any.
+
+    Args:
+        model: the model, wrapped or not.
+        past_counted: whether those are looked through that have taken note of the model's parameters.
+    """
     wrapper = wrapper_of(type(model))
-    while wrapper is not None and not wrapper.counted:
+    while wrapper is not None and wrapper.inner and (past_counted or not wrapper.counted):
         model = getattr(model, wrapper.inner)
         wrapper = wrapper_of(type(model))
     return model, wrapper

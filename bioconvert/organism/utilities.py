@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any
 
 import torch
+
+from bioconvert.core.context import holding
 
 RATE = 0.1
 """The weight of the newest value in a running mean."""
@@ -65,14 +67,9 @@ def utility_in(record: dict[str, Any]) -> Utility:
     return found
 
 
-@contextmanager
-def unmeasured() -> Iterator[None]:
+def unmeasured() -> AbstractContextManager[None]:
     """Let nothing that runs count, for a while."""
-    token = _measured.set(False)
-    try:
-        yield
-    finally:
-        _measured.reset(token)
+    return holding(_measured, False)
 
 
 def is_measured() -> bool:

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from bioconvert.core.errors import OptionError
-from bioconvert.core.wrappers import wrapper_of
+from bioconvert.core.wrappers import innermost
 from bioconvert.graph.progress import counter_of
 from bioconvert.plasticity.binding import Binding
 from bioconvert.plasticity.consolidation import consolidate
@@ -210,15 +210,14 @@ def _morphing_in(model: nn.Module) -> list[nn.Module]:
 
 def _inside(model: nn.Module) -> nn.Module:
     """Give the model in its wrappers: names, and random numbers with them, are those of the model alone."""
-    wrapper = wrapper_of(type(model))
-    if wrapper is None:
-        return model
-    if not wrapper.inner:
+    inner, wrapper = innermost(model, past_counted=True)
+    if wrapper is not None:
         raise OptionError(
             f"the model is {wrapper.said}, in which weights are no longer what they were: mechanisms of "
             "plasticity work in a plain one, under DistributedDataParallel, and with fully_shard"
         )
-    return _inside(getattr(model, wrapper.inner))
+    assert isinstance(inner, nn.Module)
+    return inner
 
 
 def _unwrapped(optimizer: Optimizer) -> Optimizer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from bioconvert.core.errors import CheckpointError, OptionError
-from bioconvert.core.wrappers import wrapper_of
+from bioconvert.core.wrappers import innermost
 
 
 def bare(model: object) -> nn.Module:
@@ -17,11 +17,10 @@ def bare(model: object) -> nn.Module:
     """
     if not isinstance(model, nn.Module):
         raise OptionError(f"a model must be an instance of torch.nn.Module, not {type(model).__name__}")
-    wrapper = wrapper_of(type(model))
-    if wrapper is None:
-        return model
-    if not wrapper.inner:
+    inner, wrapper = innermost(model, past_counted=True)
+    if wrapper is not None:
         raise CheckpointError(
             f"the model is {wrapper.said}: gather its full state into a plain model and save that"
         )
-    return bare(getattr(model, wrapper.inner))
+    assert isinstance(inner, nn.Module)
+    return inner
