@@ -3,6 +3,7 @@
 import pytest
 import torch
 from growing_models import Residual, growing, wrapping
+from processes import found_together
 from small_models import seeded
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -69,13 +70,9 @@ def sharded():
     bc.Organism(model).grow("block")
 
 
-def work(rank, folder):
+def work(rank):
     """Be one of the processes, and write down what comes of each case."""
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=PROCESSES
-    )
-    found = {
+    return {
         "entropy": trained(rank),
         "plateau": trained(rank, trigger="plateau", plateau_window=6, plateau_tolerance=0.5),
         "gradient": trained(rank, trigger="gradient", entropy_spike_factor=1.1),
@@ -86,16 +83,12 @@ def work(rank, folder):
         "largest": collective.largest(10 - rank),
         "sharded": said(sharded),
     }
-    torch.save(found, f"{folder}/{rank}.pt")
-    torch.distributed.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """Let two processes work through all cases, once."""
-    folder = tmp_path_factory.mktemp("processes")
-    torch.multiprocessing.spawn(work, (str(folder),), nprocs=PROCESSES)
-    return [torch.load(folder / f"{rank}.pt") for rank in range(PROCESSES)]
+    return found_together(work, tmp_path_factory.mktemp("processes"), PROCESSES)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from growing_models import growing, wrapping
+from processes import found_together
 from small_models import seeded
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
@@ -74,29 +75,21 @@ def sharded():
     return ""
 
 
-def work(rank, folder):
+def work(rank):
     """Be one of the processes."""
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=PROCESSES
-    )
-    found = {
+    return {
         "units": units(rank),
         "branch": branch(rank),
         "marked": marked(rank),
         "parted": parted(rank),
         "sharded": sharded(),
     }
-    torch.save(found, f"{folder}/{rank}.pt")
-    torch.distributed.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """Let two processes work through all cases, once."""
-    folder = tmp_path_factory.mktemp("processes")
-    torch.multiprocessing.spawn(work, (str(folder),), nprocs=PROCESSES)
-    return [torch.load(folder / f"{rank}.pt") for rank in range(PROCESSES)]
+    return found_together(work, tmp_path_factory.mktemp("processes"), PROCESSES)
 
 
 @pytest.mark.slow

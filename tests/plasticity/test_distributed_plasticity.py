@@ -5,6 +5,7 @@ from functools import cache
 import pytest
 import torch
 from plain_mechanisms import attach, registered
+from processes import found_together
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -86,12 +87,8 @@ def _sharded(net):
     return fully_shard(net, mesh=mesh)
 
 
-def work(rank, folder):
+def work(rank):
     """Be one of the processes: the first one writes down what came of each case."""
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=PROCESSES
-    )
     found = {}
     with registered():
         for case in CASES:
@@ -99,8 +96,7 @@ def work(rank, folder):
                 mechanisms, optimizer, data = case
                 found[(way, *case)] = trained(mechanisms, optimizer, wrap, DATA[data](rank))
         found["shares"] = _shares(rank)
-    torch.save(found, f"{folder}/{rank}.pt")
-    torch.distributed.destroy_process_group()
+    return found
 
 
 def _shares(rank):
@@ -119,9 +115,7 @@ def _shares(rank):
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """Let two processes work through all cases, once."""
-    folder = tmp_path_factory.mktemp("processes")
-    torch.multiprocessing.spawn(work, (str(folder),), nprocs=PROCESSES)
-    return [torch.load(folder / f"{rank}.pt") for rank in range(PROCESSES)]
+    return found_together(work, tmp_path_factory.mktemp("processes"), PROCESSES)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from processes import found_together
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -70,24 +71,16 @@ def _sharded(net):
 WAYS = {"DDP": DistributedDataParallel, "FSDP2": _sharded}
 
 
-def work(rank, folder):
+def work(rank):
     """Be one of the processes, with its half of the samples."""
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=PROCESSES
-    )
     rows = slice(4 * rank, 4 * rank + 4)
-    found = {(way, case): trained(case, wrap, rows) for way, wrap in WAYS.items() for case in CASES}
-    torch.save(found, f"{folder}/{rank}.pt")
-    torch.distributed.destroy_process_group()
+    return {(way, case): trained(case, wrap, rows) for way, wrap in WAYS.items() for case in CASES}
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """Let two processes work through all cases, once."""
-    folder = tmp_path_factory.mktemp("processes")
-    torch.multiprocessing.spawn(work, (str(folder),), nprocs=PROCESSES)
-    return [torch.load(folder / f"{rank}.pt") for rank in range(PROCESSES)]
+    return found_together(work, tmp_path_factory.mktemp("processes"), PROCESSES)
 
 
 @pytest.mark.slow
